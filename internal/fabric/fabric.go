@@ -1,0 +1,141 @@
+// Package fabric is the document: what fabric.yaml says, strictly loaded,
+// validated as a whole, with every default filled in and every error located.
+//
+// The types here are not the file's form: they hold netip and time values
+// that can be trusted. Nobody else reads YAML.
+package fabric
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Fabric is one valid document.
+type Fabric struct {
+	Name     string
+	Underlay Underlay
+	Nodes    []Node    // in the document's order
+	Segments []Segment // in the document's order
+}
+
+// Underlay is what all nodes of the fabric share.
+type Underlay struct {
+	// Loopbacks are the prefixes that node addresses come from. There is
+	// always an IPv6 one: where the document names none, it is the unique
+	// local /48 (RFC 4193) derived from the fabric's name.
+	Loopbacks []netip.Prefix
+	// Ports are globs (path.Match) of the interfaces that may carry a cable.
+	Ports []string
+	// Password is the TCP-MD5 key (RFC 2385) read from password_file; empty
+	// means that sessions carry no signature.
+	Password Secret
+	BFD      BFD
+	// Hold and Keepalive are BGP's timers (RFC 4271 §10): 9 s and 3 s unless set.
+	Hold, Keepalive time.Duration
+}
+
+// BFD holds the timers of bidirectional forwarding detection (RFC 5880).
+type BFD struct {
+	Enabled    bool
+	Interval   time.Duration // both desired transmit and required receive interval
+	Multiplier int
+}
+
+// Role is a node's default behaviour; it never restricts how it may be cabled.
+type Role string
+
+// The roles of a node.
+const (
+	Leaf  Role = "leaf"
+	Spine Role = "spine"
+	Exit  Role = "exit"
+)
+
+// Node is a machine that runs the agent.
+type Node struct {
+	Name string
+	Role Role
+	// Loopback and Loopback6 are the node's identity. Loopback6 is derived
+	// from the fabric's IPv6 loopback prefix and Loopback unless set.
+	Loopback, Loopback6 netip.Addr
+	// ASN is 4200000000 plus the low 24 bits of Loopback unless set.
+	ASN uint32
+	// InternalPeers tells that the document gives this node's ASN to others
+	// too, so that a peer of the same AS is no mistake (RFC 7938 §5.2.1).
+	InternalPeers bool
+	// Ports are the globs that hold for this node: its own or the underlay's.
+	Ports         []string
+	ReservedPorts []string       // globs of ports that are never the fabric's
+	Advertise     []netip.Prefix // originated besides the loopbacks
+	Anycast       []netip.Prefix // host prefixes, put on lo and originated, allowed on several nodes
+	Uplink        *Uplink        // only exits have one
+}
+
+// Uplink leads out of the fabric.
+type Uplink struct {
+	Port       string
+	Masquerade bool
+}
+
+// GatewayMode is how a segment's gateway is kept alive.
+type GatewayMode string
+
+// The gateway modes.
+const (
+	Anycast GatewayMode = "anycast"
+	Elected GatewayMode = "elected"
+)
+
+// Segment is a layer-2 network over the fabric.
+type Segment struct {
+	Name   string
+	VNI    uint32
+	Nodes  []string // names of the nodes that take part, globs resolved, in the document's order
+	Bridge string   // "br-" + Name unless set
+	MTU    int      // 0: derived from the ports
+	// Prefix and Prefix6 are zero where the document does not set them.
+	Prefix, Prefix6 netip.Prefix
+	Gateway         *Gateway
+	DHCP            *DHCP
+}
+
+// Gateway is a segment's default router.
+type Gateway struct {
+	Address  netip.Addr
+	Address6 netip.Addr // zero if the segment has no IPv6 prefix
+	Mode     GatewayMode
+}
+
+// DHCP is what a segment's guests are offered.
+type DHCP struct {
+	Ranges []AddressRange
+	DNS    []netip.Addr
+	Lease  time.Duration
+}
+
+// AddressRange is an inclusive range of addresses.
+type AddressRange struct{ First, Last netip.Addr }
+
+// Node returns the node of that name.
+func (f *Fabric) Node(name string) (Node, bool) {
+	for _, n := range f.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Secret is a value that no log and no encoding shows.
+type Secret string
+
+// String hides the value.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "(secret)"
+}
+
+// MarshalText hides the value from encoders and structured logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,0 +1,79 @@
+// Package status is what a node says of itself: one snapshot, versioned and
+// stable as JSON, and the health conditions that every part reports into it.
+// It is a leaf: everybody may import it, it imports nothing of ours.
+package status
+
+import "time"
+
+// Snapshot is a node at one moment. It is the body of GET /v1/status.
+type Snapshot struct {
+	Fabric     string      `json:"fabric"`
+	Node       string      `json:"node"`
+	Role       string      `json:"role"`
+	Version    string      `json:"version"`
+	Engine     string      `json:"engine"`
+	PID        int         `json:"pid"`
+	Started    time.Time   `json:"started"`
+	Ready      bool        `json:"ready"`
+	ASN        uint32      `json:"asn"`
+	Loopback   string      `json:"loopback"`
+	Loopback6  string      `json:"loopback6"`
+	Document   Document    `json:"document"`
+	Peers      []Peer      `json:"peers"`
+	Routes     Totals      `json:"routes"`
+	Conditions []Condition `json:"conditions"` // what is wrong; empty is healthy
+}
+
+// Document is the fabric.yaml that is in force.
+type Document struct {
+	Path   string    `json:"path"`
+	Loaded time.Time `json:"loaded"`
+	SHA256 string    `json:"sha256"`
+	// Error says why the last reload was refused; the document in force is
+	// then the one before.
+	Error string `json:"error,omitempty"`
+}
+
+// Totals counts routes: what BGP wants and what the kernel holds.
+type Totals struct {
+	Desired   int `json:"desired"`
+	Installed int `json:"installed"`
+}
+
+// Peer is one port of the fabric and who is behind it. It is an element of
+// GET /v1/peers.
+type Peer struct {
+	Port        string         `json:"port"`
+	Name        string         `json:"name"`    // host name that the peer told; empty if it told none
+	Address     string         `json:"address"` // link-local, without zone
+	ASN         uint32         `json:"asn"`
+	RouterID    string         `json:"routerId"`
+	Software    string         `json:"software,omitempty"`
+	State       string         `json:"state"`  // established, open, connect, idle, or down: no session is possible
+	Reason      string         `json:"reason"` // why it is not established, in words
+	Since       time.Time      `json:"since"`
+	BFD         string         `json:"bfd"` // up, down, init, off, or "unanswered": the peer speaks none
+	Restarting  bool           `json:"restarting"`
+	Flaps       uint64         `json:"flaps"`
+	HoldSeconds float64        `json:"holdSeconds"`
+	Received    map[string]int `json:"received"` // prefixes by family: ipv4, ipv6, evpn
+	Sent        map[string]int `json:"sent"`
+	Malformed   uint64         `json:"malformed"`
+}
+
+// Route is a prefix in the kernel's table. It is an element of GET /v1/routes.
+type Route struct {
+	Prefix    string    `json:"prefix"`
+	Local     bool      `json:"local"`
+	ASPath    []uint32  `json:"asPath"`
+	NextHops  []NextHop `json:"nextHops"`
+	Installed bool      `json:"installed"` // the kernel holds it with exactly these next hops
+}
+
+// NextHop is one way that a route's packets take.
+type NextHop struct {
+	Port    string `json:"port"`
+	Address string `json:"address"`
+	Name    string `json:"name"` // of the node behind it
+	Stale   bool   `json:"stale"`
+}
