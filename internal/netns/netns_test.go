@@ -115,7 +115,7 @@ func currentInode(t *testing.T) uint64 {
 		t.Error(err)
 		return 0
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	inode, err := ns.Inode()
 	if err != nil {
 		t.Error(err)
