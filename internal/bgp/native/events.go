@@ -1,0 +1,153 @@
+package native
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	seam "frond/internal/bgp"
+)
+
+// pending is what the reader of Events has not been told yet, coalesced: at
+// most one note per peer and per destination.
+type pending struct {
+	peers     map[netip.Addr]seam.PeerChanged
+	prefixes  map[netip.Prefix]struct{}
+	routes    map[string]struct{}
+	converged bool
+
+	ready seam.Event // composed, offered, not taken
+}
+
+func (p *pending) peer(n *neighbor) {
+	if p.peers == nil {
+		p.peers = make(map[netip.Addr]seam.PeerChanged)
+	}
+	p.peers[n.addr] = seam.PeerChanged{Peer: n.status}
+}
+
+func (p *pending) gone(n *neighbor) {
+	p.peer(n)
+	p.peers[n.addr] = seam.PeerChanged{Peer: n.status, Gone: true}
+}
+
+func (p *pending) prefix(key netip.Prefix) {
+	if p.prefixes == nil {
+		p.prefixes = make(map[netip.Prefix]struct{})
+	}
+	p.prefixes[key] = struct{}{}
+}
+
+func (p *pending) route(key string) {
+	if p.routes == nil {
+		p.routes = make(map[string]struct{})
+	}
+	p.routes[key] = struct{}{}
+}
+
+// eventSize bounds how many destinations one event tells.
+const eventSize = 4096
+
+// nextEvent returns the event to offer and the channel to offer it on; the
+// channel is nil while there is nothing to tell. Sessions come first, then
+// paths, and Converged after the paths that it speaks of.
+func (s *Speaker) nextEvent() (seam.Event, chan<- seam.Event) {
+	p := &s.pending
+	if p.ready == nil {
+		p.ready = s.composeEvent()
+	}
+	if p.ready == nil {
+		return nil, nil
+	}
+	return p.ready, s.events
+}
+
+func (s *Speaker) eventTaken() { s.pending.ready = nil }
+
+func (s *Speaker) composeEvent() seam.Event {
+	p := &s.pending
+	for addr, e := range p.peers {
+		delete(p.peers, addr)
+		return e
+	}
+	if s.restarting.Load() {
+		return nil // the kernel still holds the routes of the run before
+	}
+	if len(p.prefixes) > 0 || len(p.routes) > 0 {
+		return s.composePaths()
+	}
+	if p.converged {
+		p.converged = false
+		return seam.Converged{}
+	}
+	return nil
+}
+
+func (s *Speaker) composePaths() seam.PathsChanged {
+	p := &s.pending
+	var event seam.PathsChanged
+	for key := range p.prefixes {
+		if len(event.Unicast) == eventSize {
+			break
+		}
+		delete(p.prefixes, key)
+		event.Unicast = append(event.Unicast, s.paths(key))
+	}
+	for key := range p.routes {
+		if len(event.EVPN) == eventSize {
+			break
+		}
+		delete(p.routes, key)
+		event.EVPN = append(event.EVPN, s.evpnPath(key))
+	}
+	return event
+}
+
+func (s *Speaker) paths(key netip.Prefix) seam.Paths {
+	paths := seam.Paths{Prefix: key}
+	e, ok := s.unicast.entries[key]
+	if !ok {
+		return paths
+	}
+	if e.local != nil {
+		paths.Local = true
+		return paths
+	}
+	paths.Paths = make([]seam.Path, e.best)
+	for i, p := range e.paths[:e.best] {
+		paths.Paths[i] = seam.Path{Peer: p.peer.addr, ASPath: p.attrs.asPath, Communities: p.attrs.communities, Stale: p.stale()}
+	}
+	return paths
+}
+
+func (s *Speaker) evpnPath(key string) seam.EVPNPath {
+	e, ok := s.evpn.entries[key]
+	if !ok || len(e.paths) == 0 {
+		return seam.EVPNPath{Route: seam.EVPNRoute{NLRI: key}, Gone: true}
+	}
+	best := e.paths[0]
+	return seam.EVPNPath{
+		Route: seam.EVPNRoute{
+			NLRI:                key,
+			NextHop:             best.attrs.nextHop,
+			ExtendedCommunities: decodeExtended(best.attrs.extended),
+			PMSI:                best.attrs.pmsi,
+		},
+		Peer: best.peer.addr,
+	}
+}
+
+func encodeExtended(communities []uint64) string {
+	var b []byte
+	for _, c := range communities {
+		b = binary.BigEndian.AppendUint64(b, c)
+	}
+	return string(b)
+}
+
+func decodeExtended(wire string) []uint64 {
+	var communities []uint64
+	for b := []byte(wire); len(b) >= 8; b = b[8:] {
+		communities = append(communities, binary.BigEndian.Uint64(b))
+	}
+	return communities
+}

@@ -1,0 +1,316 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	seam "frond/internal/bgp"
+)
+
+// Waiting times of a machine.
+const (
+	// yieldTime is how long the side with the lower address waits for the
+	// other's connection before it dials, so that two nodes that find each
+	// other at one moment do not collide (RFC 4271 §6.8).
+	yieldTime = 300 * time.Millisecond
+	redialMin = 100 * time.Millisecond
+	redialMax = 5 * time.Second
+	idleTime  = 60 * time.Second // after too many prefixes
+	freshTime = 5 * time.Second  // a session this young may still lose a collision
+	openTime  = 10 * time.Second // for OPEN and the first KEEPALIVE to arrive
+	parallel  = 3                // connections of one peer that may be in their handshake
+)
+
+// machine is the finite state machine of one peer (RFC 4271 §8). Its run
+// goroutine owns it; it reports to the speaker by messages and learns of
+// removal by its context, whose cause is the notification to send.
+type machine struct {
+	peer    seam.Peer
+	local   local
+	port    uint16
+	inbound chan *net.TCPConn
+	report  func(message) // to the speaker; blocks while the speaker is busy
+	log     *slog.Logger
+
+	restarting func() bool // whether OPENs still say that we restart
+	preserved  bool        // whether what we announced before is still forwarded
+
+	candidates map[*candidate]struct{}
+	progress   chan progress
+	session    *session
+	ended      chan sessionEnd
+	dialing    bool
+	redial     *time.Timer
+	backoff    time.Duration
+}
+
+// sessionEnd is why a session is over. keep: its routes stay while the peer
+// restarts (RFC 4724 §4.2).
+type sessionEnd struct {
+	session *session
+	err     error
+	keep    bool
+}
+
+// run works until ctx ends.
+func (m *machine) run(ctx context.Context) {
+	m.redial = time.NewTimer(m.firstDial())
+	defer m.redial.Stop()
+	m.report(stateChanged{m, seam.Connect, "connecting"})
+	for {
+		select {
+		case <-ctx.Done():
+			m.close(context.Cause(ctx))
+			return
+		case <-m.redial.C:
+			m.dial(ctx)
+		case conn := <-m.inbound:
+			m.accept(ctx, conn)
+		case p := <-m.progress:
+			m.advance(ctx, p)
+		case e := <-m.ended:
+			m.finish(e)
+		}
+	}
+}
+
+// firstDial tells how long to wait for the peer to connect first.
+func (m *machine) firstDial() time.Duration {
+	own, err := ownLinkLocal(m.peer.Addr.Zone())
+	if err == nil && own.Less(m.peer.Addr.WithZone("")) {
+		return yieldTime
+	}
+	return 0
+}
+
+func ownLinkLocal(port string) (netip.Addr, error) {
+	ifi, err := net.InterfaceByName(port)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addrs, err := ifi.Addrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok && linkLocal.Contains(addr) {
+				return addr, nil
+			}
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("%s has no link-local address", port)
+}
+
+// dial starts one attempt to connect, unless one is under way.
+func (m *machine) dial(ctx context.Context) {
+	if m.dialing || m.session != nil || len(m.candidates) >= parallel {
+		return
+	}
+	m.dialing = true
+	go func() {
+		before := badSignatures()
+		conn, err := dial(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), m.peer.Password)
+		if err != nil {
+			err = m.explain(err, badSignatures() > before)
+		}
+		select {
+		case m.progress <- progress{dialed: conn, err: err, wasDial: true}:
+		case <-ctx.Done():
+			if conn != nil {
+				conn.Close()
+			}
+		}
+	}()
+}
+
+// explain says in words why nobody could be reached.
+func (m *machine) explain(err error, badSignature bool) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err):
+		if badSignature {
+			return errors.New("wrong password: segments arrive with a bad or missing TCP-MD5 signature, or signed though none is set here")
+		}
+		if m.peer.Password != "" {
+			return errors.New("no answer on BGP's port: filtered, or no password is set there")
+		}
+		return errors.New("no answer on BGP's port: filtered, or a password is set there")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("connection refused: no BGP speaker runs there, or it does not expect us yet")
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return errors.New("the neighbour does not answer neighbour discovery")
+	}
+	return err
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// accept takes an incoming connection into its handshake.
+func (m *machine) accept(ctx context.Context, conn *net.TCPConn) {
+	if len(m.candidates) >= parallel {
+		conn.Close()
+		return
+	}
+	m.begin(ctx, conn, false)
+}
+
+func (m *machine) begin(ctx context.Context, conn *net.TCPConn, outbound bool) {
+	if m.session == nil {
+		m.report(stateChanged{m, seam.OpenSent, "agreeing on the session"})
+	}
+	c := newCandidate(conn, outbound)
+	m.candidates[c] = struct{}{}
+	go c.shake(ctx, m.local, m.peer, m.openState(), m.progress)
+}
+
+func (m *machine) openState() restartState {
+	return restartState{restarting: m.restarting(), preserved: m.preserved}
+}
+
+// advance follows one step of a dial or a handshake.
+func (m *machine) advance(ctx context.Context, p progress) {
+	switch {
+	case p.wasDial:
+		m.dialing = false
+		if p.err != nil {
+			m.failed(p.err)
+			return
+		}
+		m.begin(ctx, p.dialed, true)
+	case p.err != nil:
+		delete(m.candidates, p.candidate)
+		m.failed(p.err)
+	case p.confirmed:
+		delete(m.candidates, p.candidate)
+		m.establish(ctx, p.candidate)
+	default:
+		m.resolve(p.candidate)
+	}
+}
+
+// resolve lets a handshake whose OPEN has come go on, unless another
+// connection to the same peer is better (RFC 4271 §6.8): the one that the
+// side with the higher router-id opened. An established session that is no
+// longer young gives way: its peer has restarted without our seeing it
+// (RFC 4724 §4.2).
+func (m *machine) resolve(c *candidate) {
+	if s := m.session; s != nil {
+		if time.Since(s.since) > freshTime || m.better(c, s.outbound) {
+			c.proceed()
+			return
+		}
+		c.reject()
+		return
+	}
+	for other := range m.candidates {
+		if other == c || !other.opened {
+			continue
+		}
+		if !m.better(c, other.outbound) {
+			c.reject()
+			return
+		}
+		other.reject()
+	}
+	c.proceed()
+}
+
+// better tells whether c wins over a connection opened by us (outbound) or
+// by the peer. Two of the same direction: the newer one.
+func (m *machine) better(c *candidate, otherOutbound bool) bool {
+	if c.outbound == otherOutbound {
+		return true
+	}
+	oursWins := c.agreement.routerID.Less(m.local.routerID)
+	return c.outbound == oursWins
+}
+
+// establish makes a confirmed handshake the session.
+func (m *machine) establish(ctx context.Context, c *candidate) {
+	for other := range m.candidates {
+		other.reject()
+	}
+	if old := m.session; old != nil {
+		old.end(&notification{code: errCease, subcode: ceaseCollision})
+		m.report(sessionDown{m, old, "the peer connected anew", true})
+	}
+	m.redial.Stop()
+	m.backoff = 0
+	s := newSession(c)
+	m.session = s
+	m.preserved = true // from now on only a connection can be lost, not the kernel's routes
+	m.report(sessionUp{m, s})
+	go func() {
+		err, keep := s.serve(ctx, func(msg message) { m.report(msg) }, m)
+		select {
+		case m.ended <- sessionEnd{s, err, keep}:
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// finish takes note of a session's end and tries again soon.
+func (m *machine) finish(e sessionEnd) {
+	if e.session != m.session {
+		return // replaced before
+	}
+	m.session = nil
+	m.report(sessionDown{m, e.session, e.err.Error(), e.keep})
+	var n *notification
+	if errors.As(e.err, &n) && n.code == errCease && n.subcode == ceaseMaxPrefixes {
+		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, idleTime)})
+		m.redial.Reset(idleTime)
+		return
+	}
+	m.redial.Reset(m.wait())
+}
+
+// failed shows why there is no session yet, and tries again later.
+func (m *machine) failed(err error) {
+	if m.session != nil || errors.Is(err, errRejected) {
+		return
+	}
+	if len(m.candidates) == 0 {
+		m.report(stateChanged{m, seam.Connect, err.Error()})
+		m.redial.Reset(m.wait())
+	}
+}
+
+// wait returns the next waiting time: doubling, jittered, bounded.
+func (m *machine) wait() time.Duration {
+	m.backoff = min(max(2*m.backoff, redialMin), redialMax)
+	return m.backoff*3/4 + rand.N(m.backoff/4)
+}
+
+// close ends everything with the notification that cause carries, or
+// silently, which lets the peer keep our routes (RFC 4724 §4.2).
+func (m *machine) close(cause error) {
+	var n *notification
+	errors.As(cause, &n)
+	for c := range m.candidates {
+		c.conn.Close()
+	}
+	if m.session != nil {
+		m.session.end(n)
+		<-m.session.done
+	}
+	for {
+		select {
+		case conn := <-m.inbound:
+			conn.Close()
+		default:
+			return
+		}
+	}
+}

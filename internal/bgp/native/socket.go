@@ -1,0 +1,138 @@
+package native
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// linkLocal is where every peer's address is from (RFC 4291 §2.5.6).
+var linkLocal = netip.MustParsePrefix("fe80::/10")
+
+// dialTimeout bounds one attempt: a peer on the same cable answers at once
+// or not at all.
+const dialTimeout = 3 * time.Second
+
+// dial connects to a peer, signed with password if there is one. The hop
+// limit is 255 so that the far side may insist on it (RFC 5082).
+func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn, error) {
+	dialer := net.Dialer{
+		Timeout:   dialTimeout,
+		KeepAlive: -1, // BGP has its own
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return control(c, func(fd int) error {
+				if err := prepareSocket(fd); err != nil {
+					return err
+				}
+				return setSignature(fd, netip.PrefixFrom(to.Addr().WithZone(""), 128), password)
+			})
+		},
+	}
+	conn, err := dialer.DialContext(ctx, "tcp6", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// listen opens the socket for incoming sessions.
+func listen(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
+	config := net.ListenConfig{
+		KeepAlive: -1,
+		Control: func(_, _ string, c syscall.RawConn) error {
+			return control(c, prepareSocket)
+		},
+	}
+	l, err := config.Listen(ctx, "tcp6", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen for BGP on %s: %w", at, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
+func control(c syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if e := c.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+func prepareSocket(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, 255); err != nil {
+		return fmt.Errorf("set hop limit: %w", err)
+	}
+	// Internetwork control, as every router marks its protocols (RFC 4594 §3.1).
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 0xc0); err != nil {
+		return fmt.Errorf("set traffic class: %w", err)
+	}
+	return nil
+}
+
+// requireNeighbor makes the kernel drop segments of this connection that
+// came through a router (RFC 5082 §3).
+func requireNeighbor(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return control(raw, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, 255)
+	})
+}
+
+// setSignature makes the kernel sign and check every segment to and from
+// peers with TCP-MD5 (RFC 2385); an empty password takes the key away.
+func setSignature(fd int, peers netip.Prefix, password string) error {
+	if len(password) > unix.TCP_MD5SIG_MAXKEYLEN {
+		return fmt.Errorf("set TCP-MD5 key: %d bytes, at most %d are possible", len(password), unix.TCP_MD5SIG_MAXKEYLEN)
+	}
+	signature := unix.TCPMD5Sig{
+		Flags:     unix.TCP_MD5SIG_FLAG_PREFIX,
+		Prefixlen: uint8(peers.Bits()),
+		Keylen:    uint16(len(password)),
+	}
+	copy(signature.Key[:], password)
+	// struct sockaddr_in6: family in host order, address at offset 8.
+	address := peers.Addr().As16()
+	signature.Addr.Family = unix.AF_INET6
+	copy(signature.Addr.Data[6:], address[:])
+	err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, unix.TCP_MD5SIG_EXT, &signature)
+	if err == unix.ENOENT && password == "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("set TCP-MD5 key for %s: %w", peers, err)
+	}
+	return nil
+}
+
+// badSignatures counts the segments that this network namespace dropped for
+// a wrong, missing or unexpected TCP-MD5 signature (/proc/net/netstat), or 0
+// where the kernel does not tell.
+func badSignatures() uint64 {
+	data, err := os.ReadFile("/proc/thread-self/net/netstat")
+	if err != nil {
+		return 0
+	}
+	lines := strings.Split(string(data), "\n")
+	var sum uint64
+	for i := 0; i+1 < len(lines); i += 2 {
+		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+		for j := range min(len(names), len(values)) {
+			if strings.HasPrefix(names[j], "TCPMD5") {
+				n, _ := strconv.ParseUint(values[j], 10, 64)
+				sum += n
+			}
+		}
+	}
+	return sum
+}
