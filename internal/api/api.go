@@ -1,0 +1,80 @@
+// Package api is how a running agent is asked and told: JSON over HTTP/1.1 on
+// a unix socket. The fields, documented in docs/api.md, only ever grow within
+// one version of the path.
+package api
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"frond/internal/status"
+)
+
+// DefaultSocket is where an agent answers unless it is told otherwise.
+const DefaultSocket = "/run/frond/frond.sock"
+
+// Group may use the socket besides root, if a group of that name exists.
+const Group = "frond"
+
+// Backend is the agent behind the API. Its methods are called concurrently.
+type Backend interface {
+	Status() status.Snapshot
+	// Routes returns the routes inside prefix, itself included; all of them
+	// for the zero Prefix.
+	Routes(prefix netip.Prefix) []status.Route
+	// Reload reads the document again. An error means that the old one
+	// stays in force.
+	Reload(ctx context.Context) error
+	// Down withdraws everything from peers and kernel, and makes the agent
+	// stop. It returns when all is withdrawn, not when the agent has ended:
+	// the answer has to leave before that.
+	Down(ctx context.Context) error
+}
+
+// The paths of version 1.
+const (
+	statusPath = "/v1/status"
+	peersPath  = "/v1/peers"
+	routesPath = "/v1/routes"
+	reloadPath = "/v1/reload"
+	downPath   = "/v1/down"
+)
+
+// Bounds on what one side takes from the other.
+const (
+	maxRequest     = 4 << 10   // bytes of a request's body; nothing needs one
+	maxHeader      = 16 << 10  // bytes of a request's header
+	maxAnswer      = 512 << 20 // bytes that a client reads: a million routes
+	maxConnections = 64        // at one time; more have to wait
+
+	changeTimeout = 30 * time.Second // for a reload or a withdrawal to be carried out
+	answerTimeout = time.Minute      // for a whole question and its answer
+	headerTimeout = 5 * time.Second
+	stopTimeout   = 5 * time.Second // for answers under way when the server ends
+)
+
+// Peers is the body of GET /v1/peers.
+type Peers struct {
+	Peers []status.Peer `json:"peers"`
+}
+
+// Routes is the body of GET /v1/routes.
+type Routes struct {
+	Routes []status.Route `json:"routes"`
+}
+
+// failure is the body of every answer that is not a success.
+type failure struct {
+	Error string `json:"error"`
+}
+
+// ParsePrefix reads a prefix as a person writes it: an address alone is its
+// host prefix, and bits behind the prefix length are dropped.
+func ParsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return addr.WithZone("").Prefix(addr.BitLen())
+	}
+	prefix, err := netip.ParsePrefix(text)
+	return prefix.Masked(), err
+}

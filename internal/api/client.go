@@ -1,0 +1,130 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"syscall"
+
+	"frond/internal/status"
+)
+
+// ErrNoAgent tells that nobody answers on the socket.
+var ErrNoAgent = errors.New("no agent answers")
+
+// all is the prefix that asks for every route.
+var all netip.Prefix
+
+// Client asks the agent behind a socket. It is safe for concurrent use and
+// holds no connection between questions.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client of the agent that answers on the unix socket.
+// Whether one does shows with the first question.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   answerTimeout,
+	}}
+}
+
+// Status asks how the node is.
+func (c *Client) Status(ctx context.Context) (status.Snapshot, error) {
+	var body status.Snapshot
+	err := c.ask(ctx, http.MethodGet, statusPath, &body)
+	return body, err
+}
+
+// Peers asks for the ports of the fabric and who is behind them.
+func (c *Client) Peers(ctx context.Context) ([]status.Peer, error) {
+	var body Peers
+	err := c.ask(ctx, http.MethodGet, peersPath, &body)
+	return body.Peers, err
+}
+
+// Routes asks for the routes inside prefix, for all with the zero Prefix.
+func (c *Client) Routes(ctx context.Context, prefix netip.Prefix) ([]status.Route, error) {
+	path := routesPath
+	if prefix != all {
+		path += "?prefix=" + url.QueryEscape(prefix.String())
+	}
+	var body Routes
+	err := c.ask(ctx, http.MethodGet, path, &body)
+	return body.Routes, err
+}
+
+// Reload makes the agent read its document again. An error says what is wrong
+// with the document; the old one is then still in force.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.ask(ctx, http.MethodPost, reloadPath, nil)
+}
+
+// Down makes the agent withdraw everything that is frond's, and stop.
+func (c *Client) Down(ctx context.Context) error {
+	return c.ask(ctx, http.MethodPost, downPath, nil)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, body any) error {
+	request, err := http.NewRequestWithContext(ctx, method, "http://frond"+path, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("ask for %s: %w", path, err)
+	}
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	content := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer))
+	if answer.StatusCode >= http.StatusBadRequest {
+		return refusal(answer, content)
+	}
+	if body == nil {
+		return nil
+	}
+	if err := content.Decode(body); err != nil {
+		return fmt.Errorf("the answer on %s to %s is not understood, is it an agent of another version? %w", c.socket, path, err)
+	}
+	return nil
+}
+
+// refusal is the error that the agent answered with.
+func refusal(answer *http.Response, content *json.Decoder) error {
+	var why failure
+	if err := content.Decode(&why); err != nil || why.Error == "" {
+		return fmt.Errorf("the agent answered %s", answer.Status)
+	}
+	return errors.New(why.Error)
+}
+
+// explain says what a failure to ask means for the one who asked.
+func (c *Client) explain(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w on %s: is it running? (systemctl status frond)", ErrNoAgent, c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be opened by this user: be root, or a member of the group %s", c.socket, Group)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("the agent on %s does not answer in time", c.socket)
+	}
+	var where *url.Error
+	if errors.As(err, &where) {
+		err = where.Err
+	}
+	return fmt.Errorf("ask the agent on %s: %w", c.socket, err)
+}

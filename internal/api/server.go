@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"frond/internal/status"
+)
+
+// Serve answers on the unix socket until ctx ends, then lets the answers
+// under way finish. A socket that another agent answers on is refused with
+// ErrInUse, one that nobody answers on any more is replaced.
+func Serve(ctx context.Context, socket string, b Backend, log *slog.Logger) error {
+	listener, err := listen(socket)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           Handler(b, log),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       headerTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       answerTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	cancel := context.AfterFunc(ctx, func() { stopped <- stop(server) })
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if cancel() {
+			_ = server.Close()
+		}
+		return fmt.Errorf("answer on %s: %w", socket, err)
+	}
+	return <-stopped
+}
+
+// stop gives answers under way some time and cuts off what is left.
+func stop(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop answering: %w", err), server.Close())
+	}
+	return nil
+}
+
+// Handler is the API without its socket.
+func Handler(b Backend, log *slog.Logger) http.Handler {
+	h := handler{backend: b, log: log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+statusPath, h.status)
+	mux.HandleFunc("GET "+peersPath, h.peers)
+	mux.HandleFunc("GET "+routesPath, h.routes)
+	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
+	mux.HandleFunc("POST "+downPath, h.change("down", http.StatusInternalServerError, b.Down))
+	mux.HandleFunc("/", h.unknown)
+	return http.MaxBytesHandler(mux, maxRequest)
+}
+
+type handler struct {
+	backend Backend
+	log     *slog.Logger
+}
+
+func (h handler) status(w http.ResponseWriter, _ *http.Request) {
+	snapshot := h.backend.Status()
+	snapshot.Peers = orEmpty(snapshot.Peers)
+	snapshot.Conditions = orEmpty(snapshot.Conditions)
+	h.answer(w, http.StatusOK, snapshot)
+}
+
+func (h handler) peers(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, Peers{orEmpty(h.backend.Status().Peers)})
+}
+
+func (h handler) routes(w http.ResponseWriter, r *http.Request) {
+	text := r.URL.Query().Get("prefix")
+	if text == "" {
+		h.answer(w, http.StatusOK, Routes{withLists(h.backend.Routes(all))})
+		return
+	}
+	prefix, err := ParsePrefix(text)
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, fmt.Errorf("prefix %q is none: write it as 10.0.0.0/16 or 10.0.200.1", text))
+		return
+	}
+	h.answer(w, http.StatusOK, Routes{withLists(h.backend.Routes(prefix))})
+}
+
+// change answers a POST by carrying it out. That the asker goes away does not
+// interrupt it: what was asked for is done as a whole.
+func (h handler) change(what string, refusal int, do func(context.Context) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), changeTimeout)
+		defer cancel()
+		began := time.Now()
+		if err := do(ctx); err != nil {
+			h.log.Warn("request over the socket failed", "request", what, "error", err)
+			h.fail(w, refusal, err)
+			return
+		}
+		h.log.Info("request over the socket carried out", "request", what, "took", time.Since(began))
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (h handler) unknown(w http.ResponseWriter, r *http.Request) {
+	h.fail(w, http.StatusNotFound, fmt.Errorf("this agent does not know %s %s", r.Method, r.URL.Path))
+}
+
+func (h handler) fail(w http.ResponseWriter, code int, err error) {
+	h.answer(w, code, failure{err.Error()})
+}
+
+func (h handler) answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	if err := json.NewEncoder(w).Encode(body); err != nil && !errors.Is(err, net.ErrClosed) {
+		h.log.Debug("answer over the socket not delivered", "error", err)
+	}
+}
+
+// orEmpty keeps a list a list in JSON, where nil would be null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func withLists(routes []status.Route) []status.Route {
+	lists := make([]status.Route, len(routes))
+	for i, r := range routes {
+		r.ASPath, r.NextHops = orEmpty(r.ASPath), orEmpty(r.NextHops)
+		lists[i] = r
+	}
+	return lists
+}
