@@ -1,0 +1,255 @@
+package bfd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// controlPort is where control packets of a single hop go (RFC 5881 §4).
+const controlPort = 3784
+
+// Source ports that RFC 5881 §4 allows; every session has its own.
+const (
+	firstSourcePort = 49152
+	lastSourcePort  = 65535
+	sourcePortTries = 64
+)
+
+// hopLimit is sent, and nothing else is accepted: a packet that was forwarded
+// once cannot have it (RFC 5881 §5).
+const hopLimit = 255
+
+// receiveBuffer bounds the memory that a flood on one port can hold.
+const receiveBuffer = 128 << 10
+
+// trafficClass is CS6, network control: not to wait behind bulk traffic.
+const (
+	trafficClass   = 0xc0
+	socketPriority = 6 // TC_PRIO_INTERACTIVE, the highest without privilege; socket(7)
+)
+
+// transport is the wire made of UDP sockets bound to devices. Send and Forget
+// belong to one goroutine; every open port has a receiver of its own.
+type transport struct {
+	arrivals  chan<- arrival
+	log       *slog.Logger
+	ports     map[string]*port
+	control   int // socket for questions about devices, -1 before the first
+	receivers sync.WaitGroup
+	dropped   atomic.Uint64
+}
+
+// port is a device with its sockets, as long as its index stays the same.
+type port struct {
+	name    string
+	ifreq   *unix.Ifreq
+	index   uint32
+	receive *os.File // in Go's poller, so that closing it ends the receiver
+	closed  chan struct{}
+	senders map[endpoint]sender
+}
+
+type sender struct {
+	fd int
+	to *unix.SockaddrInet6
+}
+
+func newTransport(arrivals chan<- arrival, log *slog.Logger) *transport {
+	return &transport{arrivals: arrivals, log: log, ports: map[string]*port{}, control: -1}
+}
+
+// Send implements wire. It compares the device's index every time (about a
+// microsecond), because a socket stays bound to a device that is gone or
+// renamed, and a cable that was made anew only shares the name.
+func (t *transport) Send(to endpoint, packet []byte) error {
+	p, err := t.open(to.port)
+	if err != nil {
+		return err
+	}
+	s, open := p.senders[to]
+	if !open {
+		if s, err = p.openSender(to); err != nil {
+			return err
+		}
+		p.senders[to] = s
+	}
+	if err := unix.Sendto(s.fd, packet, 0, s.to); err != nil {
+		return fmt.Errorf("send to %s: %w", to, err)
+	}
+	return nil
+}
+
+// Forget implements wire.
+func (t *transport) Forget(at endpoint) {
+	p := t.ports[at.port]
+	if p == nil {
+		return
+	}
+	if s, open := p.senders[at]; open {
+		_ = unix.Close(s.fd)
+		delete(p.senders, at)
+	}
+	if len(p.senders) == 0 {
+		t.close(p)
+	}
+}
+
+// Close ends all receivers and waits for them.
+func (t *transport) Close() {
+	for _, p := range t.ports {
+		t.close(p)
+	}
+	t.receivers.Wait()
+	if t.control >= 0 {
+		_ = unix.Close(t.control)
+		t.control = -1
+	}
+}
+
+func (t *transport) open(name string) (*port, error) {
+	p := t.ports[name]
+	if p == nil {
+		ifreq, err := unix.NewIfreq(name)
+		if err != nil {
+			return nil, fmt.Errorf("port %s: %w", name, err)
+		}
+		p = &port{name: name, ifreq: ifreq, senders: map[endpoint]sender{}}
+	}
+	index, err := t.index(p.ifreq)
+	if err != nil {
+		t.close(p)
+		return nil, fmt.Errorf("port %s: %w", name, err)
+	}
+	if index == p.index {
+		return p, nil
+	}
+	t.close(p)
+	socket, err := openReceiver(name)
+	if err != nil {
+		return nil, err
+	}
+	p.receive, p.index, p.closed = socket, index, make(chan struct{})
+	t.ports[name] = p
+	r := newReceiver(p.name, t.arrivals, p.closed, &t.dropped)
+	t.receivers.Go(func() {
+		if err := r.run(socket); err != nil {
+			t.log.Error("bfd cannot receive", "port", name, "err", err)
+		}
+	})
+	return p, nil
+}
+
+// index is what the kernel counts the device as, netdevice(7).
+func (t *transport) index(ifreq *unix.Ifreq) (uint32, error) {
+	if t.control < 0 {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, fmt.Errorf("open socket: %w", err)
+		}
+		t.control = fd
+	}
+	ifreq.SetUint32(0)
+	if err := unix.IoctlIfreq(t.control, unix.SIOCGIFINDEX, ifreq); err != nil {
+		return 0, fmt.Errorf("find device: %w", err)
+	}
+	return ifreq.Uint32(), nil
+}
+
+func (t *transport) close(p *port) {
+	if p.receive == nil {
+		return
+	}
+	close(p.closed)
+	_ = p.receive.Close()
+	for at, s := range p.senders {
+		_ = unix.Close(s.fd)
+		delete(p.senders, at)
+	}
+	p.receive, p.index = nil, 0
+	delete(t.ports, p.name)
+}
+
+// openReceiver returns a socket that hears control packets of one device. It
+// does not share its port: two daemons that both answered would be worse than
+// an error.
+func openReceiver(device string) (*os.File, error) {
+	fd, err := openSocket(device, controlPort)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: UDP port %d is taken, another BFD daemon runs here: %w", device, controlPort, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", device, err)
+	}
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer),
+	)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("listen on %s: %w", device, err)
+	}
+	return os.NewFile(uintptr(fd), "bfd "+device), nil
+}
+
+// openSender finds a free source port, starting at random.
+func (p *port) openSender(to endpoint) (sender, error) {
+	const ports = lastSourcePort - firstSourcePort + 1
+	start := rand.IntN(ports)
+	var err error
+	for i := range sourcePortTries {
+		var fd int
+		fd, err = openSocket(p.name, firstSourcePort+(start+i)%ports)
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		// Nobody has a reason to send here: what comes is not kept.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+		address := &unix.SockaddrInet6{Port: controlPort, ZoneId: p.index, Addr: to.peer.As16()}
+		return sender{fd, address}, nil
+	}
+	return sender{}, fmt.Errorf("open source port to %s: %w", to, err)
+}
+
+func openSocket(device string, port int) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+	if err != nil {
+		return -1, fmt.Errorf("open socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Close(fd)
+		}
+	}()
+	options := []struct {
+		name          string
+		level, option int
+		value         int
+	}{
+		{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+		{"IPV6_UNICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hopLimit},
+		{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, trafficClass},
+		{"SO_PRIORITY", unix.SOL_SOCKET, unix.SO_PRIORITY, socketPriority},
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+			return -1, fmt.Errorf("set %s: %w", o.name, err)
+		}
+	}
+	if err := unix.BindToDevice(fd, device); err != nil {
+		return -1, fmt.Errorf("bind to device %s: %w", device, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: port}); err != nil {
+		return -1, fmt.Errorf("bind to port %d: %w", port, err)
+	}
+	return fd, nil
+}
