@@ -222,8 +222,7 @@ func (m sessionUp) apply(s *Speaker) {
 	n.status.Families, n.status.Hold = a.families, a.hold
 	s.resumeAfterRestart(n)
 	for f := range families {
-		// One that restarts itself waits for us (RFC 4724 §4.1).
-		n.awaiting[f] = a.has(seam.Family(f)) && a.restarts[f] && !a.restarting
+		n.awaiting[f] = a.has(seam.Family(f)) && a.restarts[f]
 	}
 	n.owesEnd = slices.Clone(a.families)
 	tellEverything(s.unicast, n, &n.queue.unicast, nil)

@@ -25,8 +25,8 @@ func (s *Speaker) begin(d seam.Desired) {
 }
 
 // checkConverged ends the restart when nothing more is to be waited for:
-// every expected peer has sent its End-of-RIB for every family
-// (RFC 4724 §4.1), or the deferral has passed.
+// every expected peer has sent its End-of-RIB for every family or restarts
+// itself and waits for us (RFC 4724 §4.1), or the deferral has passed.
 func (s *Speaker) checkConverged() {
 	if s.converged {
 		return
@@ -34,7 +34,7 @@ func (s *Speaker) checkConverged() {
 	if s.restarting.Load() && time.Now().Before(s.deferral) {
 		for addr := range s.expected {
 			n, ok := s.neighbors[addr]
-			if !ok || n.session == nil || n.awaits() {
+			if !ok || n.session == nil || n.awaits() && !n.session.restarting {
 				return
 			}
 		}
