@@ -51,7 +51,7 @@ func composeTable[K comparable](b []byte, s *Speaker, n *neighbor, t *table[K], 
 		f := family(e.key)
 		key := bundle{family: f}
 		switch {
-		case n.wants(e.told, f):
+		case n.wants(e.told, f) && s.fits(n, e.told.attrs):
 			key.attrs = e.told.attrs
 			if !e.sent.has(n.index) {
 				e.sent.add(n.index)
@@ -78,6 +78,15 @@ func composeTable[K comparable](b []byte, s *Speaker, n *neighbor, t *table[K], 
 		rest = nil // let the array go
 	}
 	return b, rest
+}
+
+// longestShared bounds encoded attributes so that every message has room for
+// its header, next hop and one destination. A peer can send longer ones;
+// they end here, as in every speaker that adds to a full message.
+const longestShared = maxMessageLen - 512
+
+func (s *Speaker) fits(n *neighbor, a *attributes) bool {
+	return len(a.encode(s.desired.ASN, n.internal, s.desired.Shutdown)) <= longestShared
 }
 
 // appendUpdates encodes one bundle into as many UPDATE messages as it takes.
