@@ -252,7 +252,7 @@ func (m *machine) establish(ctx context.Context, c *candidate) {
 	m.preserved = true // from now on only a connection can be lost, not the kernel's routes
 	m.report(sessionUp{m, s})
 	go func() {
-		err, keep := s.serve(ctx, func(msg message) { m.report(msg) }, m)
+		keep, err := s.serve(ctx, m.report, m)
 		select {
 		case m.ended <- sessionEnd{s, err, keep}:
 		case <-ctx.Done():

@@ -66,11 +66,6 @@ func (n *notification) Error() string {
 	return text
 }
 
-// hardReset tells that the peer wants its routes forgotten (RFC 8538 §3).
-func (n *notification) hardReset() bool {
-	return n.code == errCease && n.subcode == ceaseHardReset
-}
-
 func notificationName(code, subcode uint8) string {
 	switch code {
 	case errHeader:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,7 +72,7 @@ func serveSpeaker() {
 
 // speaker is a speaker process in a namespace and what it has told.
 type speaker struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
 	in   *gob.Encoder
 	pipe io.Closer
@@ -83,9 +84,10 @@ type speaker struct {
 	evpn      map[string]seam.EVPNPath
 	converged bool
 	history   []seam.Paths
+	withdrawn int
 }
 
-func startSpeaker(t *testing.T, ns *netns.NS, d seam.Desired) *speaker {
+func startSpeaker(t testing.TB, ns *netns.NS, d seam.Desired) *speaker {
 	t.Helper()
 	s := &speaker{
 		t: t, changed: make(chan struct{}),
@@ -132,7 +134,12 @@ func (s *speaker) read(in *gob.Decoder) {
 		case seam.PathsChanged:
 			for _, p := range e.Unicast {
 				s.paths[p.Prefix] = p
-				s.history = append(s.history, p)
+				if len(s.history) < 10_000 {
+					s.history = append(s.history, p)
+				}
+				if len(p.Paths) == 0 && !p.Local {
+					s.withdrawn++
+				}
 			}
 			for _, p := range e.EVPN {
 				s.evpn[p.Route.NLRI] = p
@@ -161,10 +168,25 @@ func (s *speaker) signal(sig syscall.Signal) {
 	}
 }
 
+// usage returns the CPU seconds and the resident MiB of the process.
+func (s *speaker) usage() (cpu, rss float64) {
+	s.t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	must(s.t, err)
+	fields := strings.Fields(string(stat)[strings.LastIndex(string(stat), ")")+1:])
+	number := func(i int) float64 {
+		n, err := strconv.ParseFloat(fields[i], 64)
+		must(s.t, err)
+		return n
+	}
+	const ticksPerSecond, page = 100, 4096
+	return (number(11) + number(12)) / ticksPerSecond, number(21) * page / (1 << 20)
+}
+
 // eventually waits until what it has told satisfies ok.
 func (s *speaker) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(60 * time.Second)
 	for {
 		s.mu.Lock()
 		fine, changed := ok(), s.changed
@@ -198,7 +220,7 @@ func (s *speaker) reaches(prefix string, n int) {
 
 // cable joins two namespaces with one more veth pair and returns the
 // addresses that a sees b by, and b sees a by.
-func cable(t *testing.T, a, b *netns.NS, name string) (ofB, ofA netip.Addr) {
+func cable(t testing.TB, a, b *netns.NS, name string) (ofB, ofA netip.Addr) {
 	t.Helper()
 	must(t, a.Do(func() error {
 		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name, PeerNamespace: netlink.NsFd(b.Fd())}
@@ -209,7 +231,7 @@ func cable(t *testing.T, a, b *netns.NS, name string) (ofB, ofA netip.Addr) {
 	return ofB, ofA
 }
 
-func upWithLinkLocal(t *testing.T, ns *netns.NS, name string) (addr netip.Addr) {
+func upWithLinkLocal(t testing.TB, ns *netns.NS, name string) (addr netip.Addr) {
 	t.Helper()
 	must(t, ns.Do(func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0); err != nil {
@@ -231,7 +253,7 @@ func upWithLinkLocal(t *testing.T, ns *netns.NS, name string) (addr netip.Addr) 
 	return addr
 }
 
-func namespace(t *testing.T, name string) *netns.NS {
+func namespace(t testing.TB, name string) *netns.NS {
 	t.Helper()
 	name = fmt.Sprintf("native%d-%s", os.Getpid(), strings.ReplaceAll(name, "/", "-"))
 	must(t, netns.Create(name))
@@ -242,7 +264,7 @@ func namespace(t *testing.T, name string) *netns.NS {
 	return ns
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +273,7 @@ func must(t *testing.T, err error) {
 
 // logWriter shows a process's log with the test that it belongs to.
 type logWriter struct {
-	t    *testing.T
+	t    testing.TB
 	name string
 }
 

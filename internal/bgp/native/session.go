@@ -50,7 +50,7 @@ func (s *session) end(n *notification) {
 
 // serve reads until the session ends and returns why, and whether the
 // peer's routes are to be kept for its restart.
-func (s *session) serve(ctx context.Context, report func(message), m *machine) (reason error, keep bool) {
+func (s *session) serve(ctx context.Context, report func(message), m *machine) (keep bool, reason error) {
 	defer close(s.done)
 	readerDone := make(chan struct{})
 	writerDone := make(chan struct{})
@@ -66,22 +66,22 @@ func (s *session) serve(ctx context.Context, report func(message), m *machine) (
 	close(readerDone)
 	<-writerDone
 	if farewell := s.farewell.Load(); farewell != nil {
-		return farewell, false
+		return false, farewell
 	}
 	return s.judge(err)
 }
 
 // judge tells from a reader's error why the session ended. A connection
 // that breaks without a word is what a restart looks like (RFC 4724 §4.2).
-func (s *session) judge(err error) (error, bool) {
+func (s *session) judge(err error) (keep bool, reason error) {
 	var n *notification
 	switch {
 	case errors.As(err, &n):
-		return n, false
+		return false, n
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the peer closed the connection"), true
+		return true, errors.New("the peer closed the connection")
 	default:
-		return fmt.Errorf("connection lost: %w", err), true
+		return true, fmt.Errorf("connection lost: %w", err)
 	}
 }
 
