@@ -216,6 +216,9 @@ func (c *Client) tell(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	for {
+		if c.isStopped() {
+			return send(conn, request{Stop: true})
+		}
 		if set := c.set(); set != nil {
 			if err := send(conn, request{Set: set}); err != nil {
 				return err
@@ -233,7 +236,7 @@ func (c *Client) tell(ctx context.Context, conn net.Conn) error {
 func (c *Client) set() *[]Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.wanted == nil || c.stopped {
+	if c.wanted == nil {
 		return nil
 	}
 	sessions := make([]Session, 0, len(c.wanted))
