@@ -1,0 +1,130 @@
+// Package plan says what a node should be: pure functions of the document and
+// of what was discovered, no input or output.
+package plan
+
+import (
+	"net/netip"
+	"path"
+	"slices"
+	"time"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+	"frond/internal/fabric"
+)
+
+// Plan is what the document says of one node.
+type Plan struct {
+	Fabric          string
+	Node            fabric.Node
+	Password        fabric.Secret
+	BFD             fabric.BFD
+	Hold, Keepalive time.Duration
+	// Originate are the prefixes announced from here: loopbacks, advertised
+	// and anycast ones, sorted, each once.
+	Originate []netip.Prefix
+	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
+	// sorted, each once.
+	Addresses []netip.Prefix
+
+	bridges []string // of the segments: frond's own devices
+}
+
+// For makes the plan of the node of that name.
+func For(f *fabric.Fabric, node string) (*Plan, error) {
+	n, err := f.Find(node)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Fabric:    f.Name,
+		Node:      n,
+		Password:  f.Underlay.Password,
+		BFD:       f.Underlay.BFD,
+		Hold:      f.Underlay.Hold,
+		Keepalive: f.Underlay.Keepalive,
+		Addresses: prefixes(loopbacks(n), n.Anycast),
+		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
+	}
+	for _, s := range f.Segments {
+		p.bridges = append(p.bridges, s.Bridge)
+	}
+	return p, nil
+}
+
+// loopbacks are the node's own addresses as host prefixes.
+func loopbacks(n fabric.Node) []netip.Prefix {
+	var own []netip.Prefix
+	for _, a := range []netip.Addr{n.Loopback, n.Loopback6} {
+		if a.IsValid() {
+			own = append(own, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return own
+}
+
+// prefixes are those of all lists, sorted, each once.
+func prefixes(lists ...[]netip.Prefix) []netip.Prefix {
+	all := slices.Concat(lists...)
+	slices.SortFunc(all, netip.Prefix.Compare)
+	return slices.Compact(all)
+}
+
+// IsPort tells whether the interface of that name may carry a cable of the
+// fabric: the document's ports match it, its reserved ones do not, and it is
+// neither lo nor a segment's bridge.
+func (p *Plan) IsPort(name string) bool {
+	return matches(p.Node.Ports, name) && !matches(p.Node.ReservedPorts, name) &&
+		name != "lo" && !slices.Contains(p.bridges, name)
+}
+
+// matches tells whether one of the globs matches the name. Globs were
+// validated with the document.
+func matches(globs []string, name string) bool {
+	return slices.ContainsFunc(globs, func(glob string) bool {
+		ok, _ := path.Match(glob, name)
+		return ok
+	})
+}
+
+// Desired is the kernel's small state with these ports.
+func (p *Plan) Desired(ports []string) dataplane.Desired {
+	d := dataplane.Desired{Sysctls: Sysctls(), Addresses: p.Addresses}
+	for _, name := range ports {
+		d.Ports = append(d.Ports, dataplane.Port{Name: name})
+	}
+	return d
+}
+
+// Route is what the kernel needs for the best paths to a prefix: nothing for
+// what is originated here, else one next hop per path and the loopback of the
+// prefix's family as source.
+func (p *Plan) Route(paths bgp.Paths) dataplane.RouteUpdate {
+	route := dataplane.RouteUpdate{Prefix: paths.Prefix, Source: p.source(paths.Prefix)}
+	if paths.Local || slices.Contains(p.Addresses, paths.Prefix) {
+		return route
+	}
+	for _, path := range paths.Paths {
+		leg := Leg(path.Peer)
+		if !slices.Contains(route.NextHops, leg) {
+			route.NextHops = append(route.NextHops, leg)
+		}
+	}
+	return route
+}
+
+// source is the node's own address of the prefix's family.
+func (p *Plan) source(prefix netip.Prefix) netip.Addr {
+	if prefix.Addr().Is4() {
+		return p.Node.Loopback
+	}
+	return p.Node.Loopback6
+}
+
+// Leg is the way out that a zoned link-local address names.
+func Leg(peer netip.Addr) dataplane.NextHop {
+	return dataplane.NextHop{Port: peer.Zone(), Via: peer.WithZone("")}
+}
+
+// Address is the zoned link-local address behind a leg: a BGP peer's identity.
+func Address(leg dataplane.NextHop) netip.Addr { return leg.Via.WithZone(leg.Port) }

@@ -1,0 +1,47 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+)
+
+// restartTime is how long peers keep this node's routes while its agent is
+// away (RFC 4724 §3): enough to install a new version. BFD ends it sooner
+// when the node itself is gone.
+const restartTime = 2 * time.Minute
+
+// BGP is everything that the speaker should do with these neighbours. Of
+// restart only what tells this run from others is taken.
+func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) bgp.Desired {
+	restart.Time = restartTime
+	d := bgp.Desired{
+		ASN:      p.Node.ASN,
+		RouterID: p.Node.Loopback,
+		Hostname: p.Node.Name,
+		Peers:    p.peers(neighbours),
+		Restart:  restart,
+	}
+	for _, prefix := range p.Originate {
+		d.Routes = append(d.Routes, bgp.Route{Prefix: prefix})
+	}
+	return d
+}
+
+// peers are one session per neighbour, in the order of their addresses.
+func (p *Plan) peers(neighbours []dataplane.NextHop) []bgp.Peer {
+	peers := make([]bgp.Peer, 0, len(neighbours))
+	for _, leg := range neighbours {
+		peers = append(peers, bgp.Peer{
+			Addr:          Address(leg),
+			Password:      string(p.Password),
+			Hold:          p.Hold,
+			Keepalive:     p.Keepalive,
+			AllowInternal: p.Node.InternalPeers,
+		})
+	}
+	slices.SortFunc(peers, func(a, b bgp.Peer) int { return a.Addr.Compare(b.Addr) })
+	return peers
+}
