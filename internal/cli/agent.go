@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"frond/internal/api"
+)
+
+// agent is a node that can run.
+type agent interface {
+	Run(ctx context.Context) error
+	Reload(ctx context.Context) error
+}
+
+// agentConfig stands in for node.Config.
+type agentConfig struct {
+	Document, Node, StateDir, Socket, BFDSocket, Version, Executable string
+	Withdraw                                                         bool
+}
+
+func newAgent(agentConfig, *slog.Logger) (agent, error) {
+	return nil, errors.New("this build has no agent")
+}
+
+func (p program) agentCommand() *cobra.Command {
+	var c agentConfig
+	var level string
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this machine as a node of the fabric",
+		Long: "Run this machine as a node of the fabric until SIGTERM or SIGINT. Routes then stay\n" +
+			"for a restart, unless --withdraw is set. SIGHUP makes it read its document again.",
+		GroupID:           groupRun,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logger(cmd.ErrOrStderr(), level)
+			if err != nil {
+				return usage(cmd, err)
+			}
+			if err := complete(&c); err != nil {
+				return err
+			}
+			a, err := p.newAgent(c, log)
+			if err != nil {
+				return err
+			}
+			return runAgent(cmd.Context(), a, log)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.Document, "config", "/etc/frond/fabric.yaml", "the fabric's document")
+	flags.StringVar(&c.Node, "node", "", "which of the document's nodes this is (default: the host name)")
+	flags.StringVar(&c.StateDir, "state", "/var/lib/frond", "directory of what outlives a restart")
+	flags.BoolVar(&c.Withdraw, "withdraw", false, "on stop, remove all that is frond's from peers and kernel")
+	flags.StringVar(&level, "log-level", "info", "least level that is logged: debug, info, warn or error")
+	flags.StringVar(&c.Socket, "socket", api.DefaultSocket, "where to answer frond's other verbs")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+	_ = cmd.MarkFlagDirname("state")
+	_ = cmd.RegisterFlagCompletionFunc("node", completeNode(&c.Document))
+	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// complete fills in what the machine itself knows.
+func complete(c *agentConfig) (err error) {
+	if c.Node == "" {
+		if c.Node, err = os.Hostname(); err != nil {
+			return fmt.Errorf("find the host name, name the node by --node: %w", err)
+		}
+	}
+	if c.Executable, err = os.Executable(); err != nil {
+		return fmt.Errorf("find this program's file: %w", err)
+	}
+	c.BFDSocket = filepath.Join(filepath.Dir(c.Socket), "bfd.sock")
+	c.Version = version().Version
+	return nil
+}
+
+// runAgent runs the agent and hands it each SIGHUP as a reload.
+func runAgent(ctx context.Context, a agent, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+
+	ctx, cancel := context.WithCancel(ctx)
+	var reloader sync.WaitGroup
+	reloader.Go(func() { reloadOn(ctx, hangup, a, log) })
+	defer reloader.Wait()
+	defer cancel()
+	return a.Run(ctx)
+}
+
+func reloadOn(ctx context.Context, hangup <-chan os.Signal, a agent, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		if err := a.Reload(ctx); err != nil {
+			log.Error("reload refused, the document before stays in force", "error", err)
+			continue
+		}
+		log.Info("document reloaded")
+	}
+}
+
+// logger writes text for a person at a terminal, JSON for everything else.
+func logger(w io.Writer, level string) (*slog.Logger, error) {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn and error", level)
+	}
+	options := &slog.HandlerOptions{Level: least}
+	if isTerminal(w) {
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, options)), nil
+}
