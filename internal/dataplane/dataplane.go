@@ -38,49 +38,16 @@ type Route struct {
 // RouteUpdate is what is now desired for one prefix: no next hops means no route.
 type RouteUpdate = Route
 
-// Target is the kernel as the reconciler sees it.
+// Target is the kernel as the reconciler sees it. Its methods may be called
+// while others of them run: a failure never waits for a large batch.
 type Target interface {
-	// Dump returns everything in the kernel that is recognisably frond's.
+	// Dump returns everything in the kernel that is recognisably frond's,
+	// and every link; Sysctls stays empty.
 	Dump(ctx context.Context) (State, error)
+	// Sysctls reads values below /proc/sys; what cannot be read is left out.
+	Sysctls(paths []string) map[string]string
 	// Apply carries out the operations in their order, in as few system
 	// calls as it can, and returns one error per operation that failed.
 	// Deleting what is absent is no error.
 	Apply(ctx context.Context, ops []Op) []OpError
-}
-
-// State is what the kernel holds that is frond's.
-type State struct {
-	NextHops  map[uint32]NextHop  // nexthop objects by id
-	Groups    map[uint32][]uint32 // nexthop groups by id: ids of their members, sorted
-	Routes    map[netip.Prefix]InstalledRoute
-	Addresses map[netip.Prefix]struct{}
-	Sysctls   map[string]string
-	Links     map[string]Link
-}
-
-// InstalledRoute is a route as the kernel holds it.
-type InstalledRoute struct {
-	NextHopID uint32 // nexthop object or group
-	Source    netip.Addr
-}
-
-// Link is an interface as the kernel shows it.
-type Link struct {
-	Name      string
-	Index     int
-	Up        bool // administratively
-	Carrier   bool
-	MTU       int
-	LinkLocal netip.Addr // usable IPv6 link-local address, zero if there is none yet
-	MAC       string
-	Kind      string // "veth", "bridge", …; empty for a physical device
-}
-
-// Op is one change of the kernel: SetNextHop, SetGroup, DeleteNextHop, ….
-type Op interface{ op() }
-
-// OpError is an operation that failed.
-type OpError struct {
-	Op  Op
-	Err error
 }

@@ -1,0 +1,153 @@
+package dataplane
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// intent is everything that the kernel should hold.
+type intent struct {
+	desired  Desired
+	routes   *routeTable
+	failed   map[NextHop]struct{} // legs that must carry nothing
+	complete bool                 // what is not desired is to go
+
+	// refused are the operations that failed since the kernel was last
+	// looked at: not tried again before the next look.
+	refused map[opKey]error
+	// raised are the ports that were brought up since then. What that leads
+	// to is the kernel's to do, and to tell.
+	raised map[string]bool
+}
+
+func (in *intent) isFailed(leg NextHop) bool {
+	_, failed := in.failed[leg]
+	return failed
+}
+
+func (in *intent) isRefused(op Op) bool {
+	if len(in.refused) == 0 {
+		return false
+	}
+	_, refused := in.refused[keyOf(op)]
+	return refused
+}
+
+// changes lead from what the kernel holds to what is wanted.
+type changes struct {
+	// failed takes legs away that must carry nothing. If there are any,
+	// nothing else is decided: the kernel does the rest to groups and
+	// routes by itself.
+	failed  []Op
+	adds    []Op // in order: nothing refers to what does not exist yet
+	deletes []Op // only after all of adds, or packets would be lost
+	right   int  // desired routes that the kernel holds as they should be
+}
+
+// diff computes what has to change. It is pure but for the ids it draws.
+func diff(now *State, in *intent, ids *idAllocator) changes {
+	if failed := diffFailed(now, in); len(failed) > 0 {
+		return changes{failed: failed}
+	}
+	var c changes
+	c.adds = append(c.adds, diffPorts(now, in)...)
+	addAddresses, deleteAddresses := diffAddresses(now, in)
+	c.adds = append(c.adds, addAddresses...)
+
+	g := newGrouping(now, in, ids)
+	r := diffRoutes(now, in, g)
+	c.right = r.right
+	// Routes leave a group before it changes under them; all others are
+	// set after the groups, which move many at once.
+	c.adds = append(c.adds, g.addLegs...)
+	c.adds = append(c.adds, g.addGroups...)
+	c.adds = append(c.adds, r.leaving...)
+	c.adds = append(c.adds, g.replace...)
+	c.adds = append(c.adds, r.set...)
+
+	if in.complete {
+		c.deletes = append(c.deletes, r.gone...)
+		c.deletes = append(c.deletes, g.unused(r.used)...)
+		c.deletes = append(c.deletes, deleteAddresses...)
+	}
+	c.adds = slices.DeleteFunc(c.adds, in.isRefused)
+	c.deletes = slices.DeleteFunc(c.deletes, in.isRefused)
+	return c
+}
+
+// diffFailed returns the deletion of every failed leg that the kernel holds.
+func diffFailed(now *State, in *intent) []Op {
+	var ops []Op
+	if len(in.failed) == 0 {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(now.NextHops)) {
+		if remove := (DeleteNextHop{ID: id}); in.isFailed(now.NextHops[id]) && !in.isRefused(remove) {
+			ops = append(ops, remove)
+		}
+	}
+	return ops
+}
+
+func diffAddresses(now *State, in *intent) (adds, deletes []Op) {
+	for _, prefix := range in.desired.Addresses {
+		_, ours := now.Addresses[prefix]
+		_, foreign := now.ForeignAddresses[prefix]
+		if !ours && !foreign {
+			adds = append(adds, AddAddress{Prefix: prefix})
+		}
+	}
+	for _, prefix := range slices.SortedFunc(maps.Keys(now.Addresses), netip.Prefix.Compare) {
+		if !slices.Contains(in.desired.Addresses, prefix) {
+			deletes = append(deletes, DeleteAddress{Prefix: prefix})
+		}
+	}
+	return adds, deletes
+}
+
+// routeChanges is what has to happen to routes.
+type routeChanges struct {
+	leaving []Op // from groups whose members change
+	set     []Op // all others
+	gone    []Op
+	used    map[uint32]bool // ids that routes refer to afterwards
+	right   int
+}
+
+func diffRoutes(now *State, in *intent, g *grouping) routeChanges {
+	r := routeChanges{used: make(map[uint32]bool)}
+	for prefix, want := range in.routes.routes {
+		have, installed := now.Routes[prefix]
+		key := g.paths[want.set].key
+		if installed && have.Source == want.source && key != "" && g.members[have.NextHopID] == key {
+			r.used[have.NextHopID] = true
+			r.right++
+			continue
+		}
+		// None of its next hops works: what is there stays until one does,
+		// or until the route is not desired any more.
+		id := g.target(want.set)
+		set := SetRoute{Prefix: prefix, NextHopID: id, Source: want.source}
+		if id == 0 || in.isRefused(set) {
+			r.used[have.NextHopID] = true
+			continue
+		}
+		r.used[id] = true
+		if installed && have.NextHopID != id && g.replaced[have.NextHopID] {
+			r.leaving = append(r.leaving, set)
+			continue
+		}
+		r.set = append(r.set, set)
+	}
+	for prefix, have := range now.Routes {
+		if _, desired := in.routes.routes[prefix]; desired {
+			continue
+		}
+		r.gone = append(r.gone, DeleteRoute{Prefix: prefix})
+		if in.isRefused(DeleteRoute{Prefix: prefix}) {
+			r.used[have.NextHopID] = true
+		}
+	}
+	return r
+}

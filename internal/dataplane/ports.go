@@ -1,0 +1,100 @@
+package dataplane
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// loopback is the interface that carries the node's own addresses.
+const loopback = "lo"
+
+// portSysctls are the values that make an interface a port of the fabric
+// (Documentation/networking/ip-sysctl.rst). They are set before the port
+// comes up: then it has its link-local address at once, without the second
+// that duplicate address detection takes.
+func portSysctls(port string) map[string]string {
+	v4, v6 := "net/ipv4/conf/"+port+"/", "net/ipv6/conf/"+port+"/"
+	return map[string]string{
+		v6 + "disable_ipv6":  "0",
+		v6 + "accept_dad":    "0",
+		v6 + "dad_transmits": "0",
+		v6 + "accept_ra":     "0",
+		v6 + "autoconf":      "0",
+		v6 + "forwarding":    "1",
+		v4 + "forwarding":    "1",
+		// Loose: packets of one flow come back over any port. Not 0, which
+		// conf/all/rp_filter=1 would override with strict.
+		v4 + "rp_filter":                   "2",
+		v4 + "ignore_routes_with_linkdown": "1",
+		v6 + "ignore_routes_with_linkdown": "1",
+	}
+}
+
+// wantedSysctls are all values that are desired and have a place to go to:
+// those of a port wait until the port exists.
+func wantedSysctls(desired Desired, links map[string]Link) map[string]string {
+	wanted := map[string]string{
+		// Routes refer to nexthop objects only: changing a group then costs
+		// one message however many routes use it.
+		"net/ipv4/nexthop_compat_mode": "0",
+	}
+	absent := make(map[string]bool)
+	for _, port := range desired.Ports {
+		if _, ok := links[port.Name]; !ok {
+			absent[port.Name] = true
+			continue
+		}
+		maps.Copy(wanted, portSysctls(port.Name))
+	}
+	for path, value := range desired.Sysctls {
+		if !absent[interfaceOf(path)] {
+			wanted[path] = value
+		}
+	}
+	return wanted
+}
+
+// interfaceOf returns NAME of net/ipv4/conf/NAME/… and its like.
+func interfaceOf(path string) string {
+	parts := strings.Split(path, "/")
+	if len(parts) == 5 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {
+		return parts[3]
+	}
+	return ""
+}
+
+// diffPorts returns what makes the ports ready: values first, then up.
+func diffPorts(now *State, in *intent) []Op {
+	var ops []Op
+	wanted := wantedSysctls(in.desired, now.Links)
+	for _, path := range slices.Sorted(maps.Keys(wanted)) {
+		// What cannot be read does not exist in this kernel or namespace.
+		if have, ok := now.Sysctls[path]; ok && !sameValue(have, wanted[path]) {
+			ops = append(ops, SetSysctl{Path: path, Value: wanted[path]})
+		}
+	}
+	if lo, ok := now.Links[loopback]; ok && !lo.Up {
+		ops = append(ops, SetPort{Name: loopback})
+	}
+	for _, port := range in.desired.Ports {
+		link, ok := now.Links[port.Name]
+		if ok && !in.raised[port.Name] && (!link.Up || link.Carrier && !link.LinkLocal.IsValid()) {
+			ops = append(ops, SetPort(port))
+		}
+	}
+	return ops
+}
+
+// sameValue compares sysctls: where there are several numbers, the kernel
+// separates them by tabs.
+func sameValue(a, b string) bool {
+	return slices.Equal(strings.Fields(a), strings.Fields(b))
+}
+
+// usable tells whether a leg can be made: the kernel refuses one over a link
+// that is down or has no carrier.
+func usable(leg NextHop, links map[string]Link) bool {
+	link, ok := links[leg.Port]
+	return ok && link.Up && link.Carrier
+}
