@@ -1,0 +1,110 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"frond/internal/dataplane"
+
+	"golang.org/x/sys/unix"
+)
+
+// ifaProto is IFA_PROTO (Linux 5.18): who added an address.
+const ifaProto = 11
+
+// addAddress encodes an address of the loopback interface. It is a host's:
+// no other node can have it, so nothing is to be detected.
+func (b *batch) addAddress(op dataplane.AddAddress, lo uint32) {
+	b.beginAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, op.Prefix, lo)
+	b.number(unix.IFA_FLAGS, unix.IFA_F_PERMANENT|unix.IFA_F_NODAD)
+	b.attribute(ifaProto, []byte{Protocol})
+}
+
+func (b *batch) deleteAddress(op dataplane.DeleteAddress, lo uint32) {
+	b.beginAddress(unix.RTM_DELADDR, 0, op.Prefix, lo)
+}
+
+func (b *batch) beginAddress(kind, flags uint16, prefix netip.Prefix, index uint32) {
+	b.begin(kind, flags, ifaddrmsg(family(prefix.Addr()), uint8(prefix.Bits()), index)...)
+	b.address(unix.IFA_LOCAL, prefix.Addr())
+	b.address(unix.IFA_ADDRESS, prefix.Addr())
+}
+
+// ifaddrmsg is struct ifaddrmsg: family, prefix length, flags, scope, index.
+func ifaddrmsg(family, length uint8, index uint32) []byte {
+	return binary.NativeEndian.AppendUint32([]byte{family, length, 0, unix.RT_SCOPE_UNIVERSE}, index)
+}
+
+// interfaceAddress is an address as the kernel shows it.
+type interfaceAddress struct {
+	index    uint32
+	prefix   netip.Prefix
+	flags    uint32
+	protocol uint8
+}
+
+func parseAddress(m message) (interfaceAddress, bool) {
+	if len(m.body) < unix.SizeofIfAddrmsg {
+		return interfaceAddress{}, false
+	}
+	a := interfaceAddress{
+		index: binary.NativeEndian.Uint32(m.body[4:]),
+		flags: uint32(m.body[2]),
+	}
+	var local, peer netip.Addr
+	for kind, value := range attributes(m.body[unix.SizeofIfAddrmsg:]) {
+		switch kind {
+		case unix.IFA_LOCAL:
+			local = address(value)
+		case unix.IFA_ADDRESS:
+			peer = address(value)
+		case unix.IFA_FLAGS:
+			a.flags = number(value)
+		case ifaProto:
+			if len(value) == 1 {
+				a.protocol = value[0]
+			}
+		}
+	}
+	if !local.IsValid() {
+		local = peer // IPv6 sends IFA_LOCAL only where there is a peer
+	}
+	a.prefix = netip.PrefixFrom(local, int(m.body[1]))
+	return a, a.prefix.IsValid()
+}
+
+// usable tells that the address can be spoken from.
+func (a interfaceAddress) usable() bool {
+	if a.flags&unix.IFA_F_DADFAILED != 0 {
+		return false
+	}
+	return a.flags&unix.IFA_F_TENTATIVE == 0 || a.flags&unix.IFA_F_OPTIMISTIC != 0
+}
+
+func (a interfaceAddress) isLinkLocal() bool {
+	return a.prefix.Addr().Is6() && a.prefix.Addr().IsLinkLocalUnicast()
+}
+
+// loopbackAddresses dumps what is on lo, frond's and others'.
+func (d *dumper) loopbackAddresses(family uint8, lo uint32) error {
+	reset := func() {
+		for _, set := range []map[netip.Prefix]struct{}{d.state.Addresses, d.state.ForeignAddresses} {
+			for prefix := range set {
+				if prefix.Addr().Is4() == (family == unix.AF_INET) {
+					delete(set, prefix)
+				}
+			}
+		}
+	}
+	return d.conn.dump(unix.RTM_GETADDR, ifaddrmsg(family, 0, lo), reset, func(m message) {
+		a, ok := parseAddress(m)
+		if !ok || a.index != lo {
+			return
+		}
+		if a.protocol == Protocol {
+			d.state.Addresses[a.prefix] = struct{}{}
+			return
+		}
+		d.state.ForeignAddresses[a.prefix] = struct{}{}
+	})
+}

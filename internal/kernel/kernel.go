@@ -1,0 +1,90 @@
+// Package kernel carries out what the data plane decides, over rtnetlink(7)
+// and /proc/sys, and tells when the kernel changes by somebody else's hand.
+//
+// What it puts into the kernel is recognised by its protocol number, so that
+// a restart finds it again and nothing else is ever touched.
+package kernel
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+
+	"frond/internal/dataplane"
+	"frond/internal/netns"
+)
+
+const (
+	// Protocol marks routes (rtm_protocol), nexthop objects (nh_protocol)
+	// and addresses (IFA_PROTO) as frond's. Neither linux/rtnetlink.h nor
+	// FRR (zebra/rt_netlink.h) nor BIRD uses the number.
+	Protocol = 102
+	// Metric is the priority of frond's routes. With one of its own, a route
+	// to the same prefix that somebody else has set is another route, which
+	// is neither replaced nor deleted. 20 is what routing daemons use for
+	// external BGP: below it, as a static route of IPv4 is, one wins.
+	Metric = 20
+)
+
+// Kernel is the kernel of one network namespace. It implements
+// dataplane.Target; all methods are safe for concurrent use.
+type Kernel struct {
+	log *slog.Logger
+	ns  *netns.NS
+	// home tells that ns is the namespace of the process too: then /proc/sys
+	// needs no change of namespace.
+	home bool
+	// conns are free connections: one for whoever looks or changes at
+	// length, one for failures, one for watching.
+	conns chan *conn
+	ports []uint32 // netlink port ids of conns: how own changes are told from others'
+	// unmarked tells that addresses cannot carry a protocol.
+	unmarked bool
+}
+
+const connections = 3
+
+var _ dataplane.Target = (*Kernel)(nil)
+
+// New opens the kernel of the calling thread's network namespace.
+func New(log *slog.Logger) (*Kernel, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ns, err := netns.Current()
+	if err != nil {
+		return nil, err
+	}
+	k := &Kernel{
+		log:      log,
+		ns:       ns,
+		home:     isHome(ns),
+		conns:    make(chan *conn, connections),
+		unmarked: olderThan(5, 18),
+	}
+	for range connections {
+		c, err := dial()
+		if err != nil {
+			_ = k.Close()
+			return nil, fmt.Errorf("open rtnetlink: %w", err)
+		}
+		k.ports = append(k.ports, c.port)
+		k.conns <- c
+	}
+	return k, nil
+}
+
+// Close ends all connections, after waiting for what still uses them.
+func (k *Kernel) Close() error {
+	for range k.ports {
+		(<-k.conns).close()
+	}
+	k.ports = nil
+	return k.ns.Close()
+}
+
+// with lends a connection.
+func (k *Kernel) with(do func(c *conn)) {
+	c := <-k.conns
+	defer func() { k.conns <- c }()
+	do(c)
+}
