@@ -169,9 +169,10 @@ type Path struct {
 	Stale       bool // kept through the peer's restart
 }
 
-// EVPNPath is the best path of one EVPN NLRI.
+// EVPNPath is the best path of one EVPN route.
 type EVPNPath struct {
-	Route EVPNRoute
+	Key   string    // tells routes apart; opaque
+	Route EVPNRoute // zero if Gone
 	Peer  netip.Addr
 	Gone  bool
 }

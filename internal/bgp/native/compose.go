@@ -42,8 +42,8 @@ type bundle struct {
 }
 
 func composeTable[K comparable](b []byte, s *Speaker, n *neighbor, t *table[K], queue []*entry[K],
-	family func(K) seam.Family, appendNLRI func([]byte, K) []byte) ([]byte, []*entry[K]) {
-	bundles := make(map[bundle][]K)
+	family func(K) seam.Family, appendNLRI func([]byte, *entry[K]) []byte) ([]byte, []*entry[K]) {
+	bundles := make(map[bundle][]*entry[K])
 	var order []bundle
 	count := min(len(queue), batchSize)
 	for _, e := range queue[:count] {
@@ -67,7 +67,7 @@ func composeTable[K comparable](b []byte, s *Speaker, n *neighbor, t *table[K], 
 		if _, ok := bundles[key]; !ok {
 			order = append(order, key)
 		}
-		bundles[key] = append(bundles[key], e.key)
+		bundles[key] = append(bundles[key], e)
 		t.collect(e)
 	}
 	for _, key := range order {
@@ -90,7 +90,7 @@ func (s *Speaker) fits(n *neighbor, a *attributes) bool {
 }
 
 // appendUpdates encodes one bundle into as many UPDATE messages as it takes.
-func appendUpdates[K comparable](b []byte, s *Speaker, n *neighbor, key bundle, keys []K, appendNLRI func([]byte, K) []byte) []byte {
+func appendUpdates[K comparable](b []byte, s *Speaker, n *neighbor, key bundle, entries []*entry[K], appendNLRI func([]byte, *entry[K]) []byte) []byte {
 	const longestNLRI = 257
 	var shared, hop []byte
 	kind := uint8(attrUnreach)
@@ -100,7 +100,7 @@ func appendUpdates[K comparable](b []byte, s *Speaker, n *neighbor, key bundle, 
 		hop = nextHop(key.attrs, n.session)
 	}
 	afi, safi := families[key.family].Afi(), families[key.family].Safi()
-	for len(keys) > 0 {
+	for len(entries) > 0 {
 		start := len(b)
 		b = beginMessage(b, typeUpdate)
 		b = append(b, 0, 0) // no plain withdrawn routes
@@ -115,9 +115,9 @@ func appendUpdates[K comparable](b []byte, s *Speaker, n *neighbor, key bundle, 
 			b = append(b, hop...)
 			b = append(b, 0)
 		}
-		for len(keys) > 0 && len(b)-start+longestNLRI+len(shared) <= maxMessageLen {
-			b = appendNLRI(b, keys[0])
-			keys = keys[1:]
+		for len(entries) > 0 && len(b)-start+longestNLRI+len(shared) <= maxMessageLen {
+			b = appendNLRI(b, entries[0])
+			entries = entries[1:]
 		}
 		binary.BigEndian.PutUint16(b[nlriAt:], uint16(len(b)-nlriAt-2))
 		b = append(b, shared...)
@@ -138,12 +138,13 @@ func nextHop(a *attributes, s *session) []byte {
 	return linkLocalOf(own).AsSlice()
 }
 
-func appendPrefix(b []byte, p netip.Prefix) []byte {
+func appendPrefix(b []byte, e *entry[netip.Prefix]) []byte {
+	p := e.key
 	b = append(b, uint8(p.Bits()))
 	return append(b, p.Addr().AsSlice()[:(p.Bits()+7)/8]...)
 }
 
-func appendEVPN(b []byte, nlri string) []byte { return append(b, nlri...) }
+func appendEVPN(b []byte, e *entry[string]) []byte { return append(b, e.wire...) }
 
 // appendEndOfRIB encodes the marker of RFC 4724 §2.
 func appendEndOfRIB(b []byte, f seam.Family) []byte {

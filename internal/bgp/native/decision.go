@@ -13,6 +13,7 @@ type path struct {
 	peer  *neighbor
 	attrs *attributes
 	epoch uint32 // the session it came by; stale if the peer has a newer one
+	wire  string // of EVPN: the NLRI as it came, of which the key is a part
 }
 
 func (p path) stale() bool { return p.epoch != p.peer.epoch || p.peer.session == nil }

@@ -122,12 +122,13 @@ func (s *Speaker) paths(key netip.Prefix) seam.Paths {
 func (s *Speaker) evpnPath(key string) seam.EVPNPath {
 	e, ok := s.evpn.entries[key]
 	if !ok || len(e.paths) == 0 {
-		return seam.EVPNPath{Route: seam.EVPNRoute{NLRI: key}, Gone: true}
+		return seam.EVPNPath{Key: key, Gone: true}
 	}
 	best := e.paths[0]
 	return seam.EVPNPath{
+		Key: key,
 		Route: seam.EVPNRoute{
-			NLRI:                key,
+			NLRI:                best.wire,
 			NextHop:             best.attrs.nextHop,
 			ExtendedCommunities: decodeExtended(best.attrs.extended),
 			PMSI:                best.attrs.pmsi,

@@ -142,7 +142,7 @@ func (s *speaker) read(in *gob.Decoder) {
 				}
 			}
 			for _, p := range e.EVPN {
-				s.evpn[p.Route.NLRI] = p
+				s.evpn[p.Key] = p
 			}
 		case seam.Converged:
 			s.converged = true

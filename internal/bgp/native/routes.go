@@ -38,7 +38,7 @@ func (m received) apply(s *Speaker) {
 		}
 	}
 	for _, route := range u.unreach.evpn {
-		if s.evpn.withdraw(route, n) {
+		if s.evpn.withdraw(evpnKey(route), n) {
 			n.status.Received[seam.EVPN]--
 		}
 	}
@@ -68,13 +68,15 @@ func (s *Speaker) takeReach(n *neighbor, u *update) {
 		}
 	}
 	for _, route := range u.reach.evpn {
+		key := evpnKey(route)
 		if loops {
-			if s.evpn.withdraw(route, n) {
+			if s.evpn.withdraw(key, n) {
 				n.status.Received[seam.EVPN]--
 			}
 			continue
 		}
-		if s.evpn.announce(route, p) {
+		p.wire = route
+		if s.evpn.announce(key, p) {
 			n.status.Received[seam.EVPN]++
 		}
 	}
@@ -95,7 +97,7 @@ func routable(p netip.Prefix) bool {
 type originated struct {
 	unicast *attributes
 	routes  map[netip.Prefix]struct{}
-	evpn    map[string]evpnOrigin
+	evpn    map[string]evpnOrigin // by key
 }
 
 type evpnOrigin struct {
@@ -115,33 +117,34 @@ func (s *Speaker) originate(routes []seam.Route) {
 			unicast[r.Prefix.Masked()] = struct{}{}
 			continue
 		}
-		origin, ok := s.local.evpn[r.EVPN.NLRI]
+		key := evpnKey(r.EVPN.NLRI)
+		origin, ok := s.local.evpn[key]
 		if !ok || !sameEVPN(origin.route, *r.EVPN) {
 			origin = evpnOrigin{*r.EVPN, evpnAttributes(r.EVPN)}
 		}
-		evpn[r.EVPN.NLRI] = origin
+		evpn[key] = origin
 	}
 	for prefix := range unicast {
-		s.unicast.originate(prefix, s.local.unicast)
+		s.unicast.originate(prefix, s.local.unicast, "")
 	}
 	for prefix := range s.local.routes {
 		if _, ok := unicast[prefix]; !ok {
-			s.unicast.originate(prefix, nil)
+			s.unicast.originate(prefix, nil, "")
 		}
 	}
-	for nlri, origin := range evpn {
-		s.evpn.originate(nlri, origin.attrs)
+	for key, origin := range evpn {
+		s.evpn.originate(key, origin.attrs, origin.route.NLRI)
 	}
-	for nlri := range s.local.evpn {
-		if _, ok := evpn[nlri]; !ok {
-			s.evpn.originate(nlri, nil)
+	for key := range s.local.evpn {
+		if _, ok := evpn[key]; !ok {
+			s.evpn.originate(key, nil, "")
 		}
 	}
 	s.local.routes, s.local.evpn = unicast, evpn
 }
 
 func sameEVPN(a, b seam.EVPNRoute) bool {
-	return a.NextHop == b.NextHop && a.PMSI == b.PMSI && slices.Equal(a.ExtendedCommunities, b.ExtendedCommunities)
+	return a.NLRI == b.NLRI && a.NextHop == b.NextHop && a.PMSI == b.PMSI && slices.Equal(a.ExtendedCommunities, b.ExtendedCommunities)
 }
 
 func evpnAttributes(r *seam.EVPNRoute) *attributes {
@@ -153,8 +156,7 @@ func evpnAttributes(r *seam.EVPNRoute) *attributes {
 // unicastChanged queues a destination for whoever must hear of it.
 func (s *Speaker) unicastChanged(e *entry[netip.Prefix]) {
 	s.pending.prefix(e.key)
-	if told := e.export(); told != e.told {
-		e.told = told
+	if e.tell(e.export()) {
 		for _, n := range s.neighbors {
 			if n.session != nil && !e.queue.has(n.index) {
 				e.queue.add(n.index)
@@ -166,8 +168,7 @@ func (s *Speaker) unicastChanged(e *entry[netip.Prefix]) {
 
 func (s *Speaker) evpnChanged(e *entry[string]) {
 	s.pending.route(e.key)
-	if told := e.export(); told != e.told {
-		e.told = told
+	if e.tell(e.export()) {
 		for _, n := range s.neighbors {
 			if n.session != nil && !e.queue.has(n.index) {
 				e.queue.add(n.index)

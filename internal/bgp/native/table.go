@@ -19,9 +19,11 @@ type entry[K comparable] struct {
 	paths []path      // best first
 	best  int         // how many of paths are used side by side
 	local *attributes // originated here; wins over every path
+	own   string      // of EVPN: the NLRI that local goes with
 	sent  peerSet     // peers that hold it from us
 	queue peerSet     // peers that are yet to be told
 	told  export      // what they were or will be told
+	wire  string      // of EVPN: the NLRI that they were or will be told, or that is taken back
 }
 
 // export is what a destination looks like to other peers; its zero value
@@ -29,10 +31,24 @@ type entry[K comparable] struct {
 type export struct {
 	attrs *attributes
 	from  *neighbor // nil: ourselves
+	wire  string    // of EVPN
 }
 
 func newTable[K comparable](changed func(*entry[K])) *table[K] {
 	return &table[K]{entries: make(map[K]*entry[K]), changed: changed}
+}
+
+// tell sets what peers are to know of the destination. It tells whether that
+// is news.
+func (e *entry[K]) tell(x export) bool {
+	if x == e.told {
+		return false
+	}
+	e.told = x
+	if x.wire != "" {
+		e.wire = x.wire
+	}
+	return true
 }
 
 func (t *table[K]) entry(key K) *entry[K] {
@@ -77,10 +93,10 @@ func (t *table[K]) withdraw(key K, n *neighbor) bool {
 }
 
 // originate sets what this node itself says of key; nil takes it back.
-func (t *table[K]) originate(key K, attrs *attributes) {
+func (t *table[K]) originate(key K, attrs *attributes, wire string) {
 	e := t.entry(key)
-	if e.local != attrs {
-		e.local = attrs
+	if e.local != attrs || e.own != wire {
+		e.local, e.own = attrs, wire
 		t.decide(e)
 	}
 	t.collect(e)
@@ -116,12 +132,13 @@ func (t *table[K]) collect(e *entry[K]) {
 // export returns what peers are to be told of the destination.
 func (e *entry[K]) export() export {
 	if e.local != nil {
-		return export{attrs: e.local}
+		return export{attrs: e.local, wire: e.own}
 	}
 	if len(e.paths) == 0 {
 		return export{}
 	}
-	return export{attrs: e.paths[0].attrs, from: e.paths[0].peer}
+	best := e.paths[0]
+	return export{attrs: best.attrs, from: best.peer, wire: best.wire}
 }
 
 // peerSet is a set of neighbors by their index.

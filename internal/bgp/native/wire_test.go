@@ -27,6 +27,13 @@ func told(t *testing.T, internal bool) *neighbor {
 	return &neighbor{session: &session{agreement: everything, conn: conn}, internal: internal}
 }
 
+func entries[K comparable](keys []K) (list []*entry[K]) {
+	for _, key := range keys {
+		list = append(list, &entry[K]{key: key, wire: fmt.Sprint(key)})
+	}
+	return list
+}
+
 // split cuts a batch into the bodies of its UPDATE messages.
 func split(t *testing.T, batch []byte) (bodies [][]byte) {
 	t.Helper()
@@ -56,7 +63,7 @@ func TestUpdateRoundTrip(t *testing.T) {
 	for _, internal := range []bool{false, true} {
 		t.Run(fmt.Sprintf("internal=%v", internal), func(t *testing.T) {
 			attrs.encoded = [4][]byte{}
-			batch := appendUpdates(nil, s, told(t, internal), bundle{seam.IPv4, attrs}, prefixes, appendPrefix)
+			batch := appendUpdates(nil, s, told(t, internal), bundle{seam.IPv4, attrs}, entries(prefixes), appendPrefix)
 			var got []netip.Prefix
 			var cache attributeCache
 			for _, body := range split(t, batch) {
@@ -85,7 +92,7 @@ func TestUpdateRoundTrip(t *testing.T) {
 func TestWithdrawRoundTrip(t *testing.T) {
 	s := &Speaker{}
 	routes := []string{"\x02\x03abc", "\x05\x00"}
-	batch := appendUpdates(nil, s, told(t, false), bundle{seam.EVPN, nil}, routes, appendEVPN)
+	batch := appendUpdates(nil, s, told(t, false), bundle{seam.EVPN, nil}, entries(routes), appendEVPN)
 	bodies := split(t, batch)
 	u, fault := decodeUpdate(bodies[0], everything, &attributeCache{})
 	if fault != nil || len(bodies) != 1 || !slices.Equal(u.unreach.evpn, routes) || u.endOfRIB {
@@ -182,7 +189,7 @@ func FuzzUpdate(f *testing.F) {
 		}
 		n := &neighbor{session: &session{agreement: everything}}
 		u.attributes.nextHop = netip.MustParseAddr("10.0.0.1")
-		for _, body := range split(t, appendUpdates(nil, s, n, bundle{family, u.attributes}, u.reach.prefixes, appendPrefix)) {
+		for _, body := range split(t, appendUpdates(nil, s, n, bundle{family, u.attributes}, entries(u.reach.prefixes), appendPrefix)) {
 			again, fault := decodeUpdate(body, everything, &attributeCache{})
 			if fault != nil || again.malformed != nil {
 				t.Fatalf("own encoding of %x refused: %v %v", body, fault, again.malformed)
@@ -292,8 +299,8 @@ func TestTableForgets(t *testing.T) {
 		t.Error("forgotten while a peer still holds it")
 	}
 	tb.entries["x"].sent.remove(70)
-	tb.originate("x", a)
-	tb.originate("x", nil)
+	tb.originate("x", a, "")
+	tb.originate("x", nil, "")
 	if len(tb.entries) != 0 {
 		t.Error("kept though nobody tells or holds it")
 	}
@@ -311,5 +318,36 @@ func TestTooLongToPassOn(t *testing.T) {
 	n.queue.unicast = append(n.queue.unicast, e)
 	if b := s.compose(n); len(b) != 0 || e.sent.has(0) {
 		t.Errorf("sent %d bytes", len(b))
+	}
+}
+
+func TestEVPNKey(t *testing.T) {
+	rd, segment, tag := "\x00\x01\x0a\x00\x00\x01\x00\x02", "0123456789", "\x00\x00\x00\x00"
+	mac := "\x30\x02\x00\x00\x00\x00\x01"
+	wire := func(kind byte, parts ...string) string {
+		all := strings.Join(parts, "")
+		return string([]byte{kind, byte(len(all))}) + all
+	}
+	none := strings.Repeat("\x00", 10)
+	same := [][2]string{
+		{wire(2, rd, segment, tag, mac, "\x00", "\x00\x00\x64"), wire(2, rd, none, tag, mac, "\x00", "\x00\x00\x00")},
+		{wire(2, rd, none, tag, mac, "\x20\x0a\x01\x01\x01", "\x00\x00\x64\x00\x10\x00"), wire(2, rd, none, tag, mac, "\x20\x0a\x01\x01\x01", "\x00\x00\x00")},
+		{wire(5, rd, segment, tag, "\x18\x0a\x01\x01\x00", "\x0a\x00\x00\x09", "\x00\x00\x64"), wire(5, rd, none, tag, "\x18\x0a\x01\x01\x00", "\x00\x00\x00\x00", "\x00\x00\x00")},
+	}
+	keys := make(map[string]bool)
+	for _, pair := range same {
+		if evpnKey(pair[0]) != evpnKey(pair[1]) {
+			t.Errorf("%x and %x are one route", pair[0], pair[1])
+		}
+		keys[evpnKey(pair[0])] = true
+	}
+	keys[evpnKey(wire(3, rd, tag, "\x20\x0a\x00\x00\x01"))] = true
+	if len(keys) != 4 {
+		t.Errorf("four routes have %d keys", len(keys))
+	}
+	for _, full := range []string{same[0][0], same[1][0], same[2][0]} {
+		for i := range len(full) {
+			_ = evpnKey(full[:i]) // cut short: no panic
+		}
 	}
 }
