@@ -38,6 +38,9 @@ func run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd() // takes the output for good
+	strict(root)
 	err := root.ExecuteContext(ctx)
 	if text := errorText(err); text != "" {
 		_, _ = fmt.Fprintln(stderr, "frond: "+text)

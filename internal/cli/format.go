@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -78,10 +79,23 @@ func yamlOf(text []byte) (string, error) {
 // plain drops JSON's brackets and quotes; the encoder puts quotes back where
 // the text would otherwise be no string.
 func plain(n *yaml.Node) {
-	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!str" && isOldBool(n.Value):
+		n.Style = yaml.DoubleQuotedStyle
+	case n.Kind == yaml.ScalarNode || len(n.Content) > 0:
 		n.Style = 0
 	}
 	for _, child := range n.Content {
 		plain(child)
 	}
+}
+
+// isOldBool tells whether a text without quotes is a truth value to readers
+// of YAML 1.1, which most still are.
+func isOldBool(text string) bool {
+	switch strings.ToLower(text) {
+	case "y", "n", "yes", "no", "on", "off":
+		return true
+	}
+	return false
 }

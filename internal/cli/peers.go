@@ -15,8 +15,11 @@ import (
 func (p program) peersCommand() *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
-		Use:               "peers",
-		Short:             "Show the node's ports and who is behind each",
+		Use:   "peers",
+		Short: "Show the node's ports and who is behind each",
+		Long: "Show the node's ports and who is behind each, whether the session over it is\n" +
+			"established, otherwise why not, and since when. Prefixes received and sent are\n" +
+			"counted as IPv4+IPv6, and +EVPN where there are any.",
 		GroupID:           groupAsk,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -98,15 +101,16 @@ func bfdTint(state string) tint {
 	return noTint
 }
 
-// prefixes counts by family: 5 v4, 5 v6.
+// prefixes counts them by family, IPv4 first: 5+5, with EVPN 5+5+3.
 func prefixes(byFamily map[string]int) string {
-	var parts []string
-	for _, family := range []struct{ key, name string }{{"ipv4", "v4"}, {"ipv6", "v6"}, {"evpn", "evpn"}} {
-		if n := byFamily[family.key]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, family.name))
-		}
+	v4, v6, evpn := byFamily["ipv4"], byFamily["ipv6"], byFamily["evpn"]
+	switch {
+	case evpn > 0:
+		return fmt.Sprintf("%d+%d+%d", v4, v6, evpn)
+	case v4+v6 > 0:
+		return fmt.Sprintf("%d+%d", v4, v6)
 	}
-	return strings.Join(parts, ", ")
+	return ""
 }
 
 // number leaves out what is none.

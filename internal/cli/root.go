@@ -41,9 +41,6 @@ func (p program) root() *cobra.Command {
 		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(),
 		validateCommand(), versionCommand(),
 	)
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
-	strict(root)
 	return root
 }
 

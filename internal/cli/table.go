@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -71,6 +72,9 @@ func (t *table) render(v view) string {
 	for c, column := range t.columns {
 		head[c] = cell{column.name, faint}
 	}
+	if last := len(head) - 1; !slices.ContainsFunc(t.rows, func(row []cell) bool { return row[last].text != "" }) {
+		head[last].text = ""
+	}
 	l := t.layout()
 	return l.line(v, head) + t.body(v)
 }
@@ -135,7 +139,7 @@ func (l layout) line(v view, row []cell) string {
 // below them; what is not beside them begins with its indent.
 func (l layout) free(v view, text string) []string {
 	room, indent := v.width-l.begin, l.begin
-	if v.width == 0 || utf8.RuneCountInString(text) <= room {
+	if v.width == 0 || text == "" || utf8.RuneCountInString(text) <= room {
 		return []string{text}
 	}
 	var lines []string
