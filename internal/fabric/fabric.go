@@ -65,7 +65,7 @@ type Node struct {
 	InternalPeers bool
 	// Ports are the globs that hold for this node: its own or the underlay's.
 	Ports         []string
-	ReservedPorts []string       // globs of ports that are never the fabric's
+	ReservedPorts []string       // globs of ports that are never the fabric's; an uplink's port is one of them
 	Advertise     []netip.Prefix // originated besides the loopbacks
 	Anycast       []netip.Prefix // host prefixes, put on lo and originated, allowed on several nodes
 	Uplink        *Uplink        // only exits have one
@@ -73,8 +73,19 @@ type Node struct {
 
 // Uplink leads out of the fabric.
 type Uplink struct {
-	Port       string
+	Port string
+	// Address is the port's own address with the length of its network; zero
+	// where DHCP gives it or the operator has configured the port himself.
+	Address netip.Prefix
+	DHCP    bool
+	// NextHop is the router that the default route points to; zero where DHCP
+	// gives it or the kernel has one already.
+	NextHop netip.Addr
+	// Masquerade hides what leaves behind the port's address (source NAT).
 	Masquerade bool
+	// Preference orders exits as LOCAL_PREF does (RFC 4271 §5.1.5): the
+	// highest that works is used, equal ones share. 100 unless set.
+	Preference int
 }
 
 // GatewayMode is how a segment's gateway is kept alive.
@@ -106,15 +117,18 @@ type Gateway struct {
 	Mode     GatewayMode
 }
 
-// DHCP is what a segment's guests are offered.
+// DHCP is what a segment's guests are offered (RFC 2131).
 type DHCP struct {
-	Ranges []AddressRange
+	Ranges []AddressRange // inside the segment's IPv4 prefix, disjoint, without the gateway
 	DNS    []netip.Addr
-	Lease  time.Duration
+	Lease  time.Duration // 10 m unless set
 }
 
 // AddressRange is an inclusive range of addresses.
 type AddressRange struct{ First, Last netip.Addr }
+
+// String gives the range as the document writes it.
+func (r AddressRange) String() string { return r.First.String() + "-" + r.Last.String() }
 
 // Node returns the node of that name.
 func (f *Fabric) Node(name string) (Node, bool) {

@@ -1,0 +1,275 @@
+package fabric
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+func nodeField(node, key string) string {
+	return "nodes." + show(node) + "." + key
+}
+
+func segmentField(segment, key string) string {
+	return "segments." + show(segment) + "." + key
+}
+
+func item(field string, i int) string { return fmt.Sprintf("%s[%d]", field, i) }
+
+// validate looks at the document as a whole: what each field is by itself is
+// right already, and all is derived.
+func validate(f *Fabric, r *report) {
+	validateTimers(f.Underlay, r)
+	space := validatePrefixes(f, r)
+	validateLoopbacks(f, r)
+	validateASNs(f, r)
+	for _, n := range f.Nodes {
+		validateOriginated(f, n, space, r)
+		validateUplink(n, space, r)
+	}
+	validateSegmentNames(f, r)
+	for _, s := range f.Segments {
+		validateGateway(s, r)
+		validateDHCP(s, r)
+	}
+}
+
+// validateTimers enforces RFC 4271 §4.2, a hold time of zero or at least
+// three seconds, and §4.4, keepalives no rarer than a third of it.
+func validateTimers(u Underlay, r *report) {
+	const hold, keepalive = "underlay.timers.hold", "underlay.timers.keepalive"
+	switch {
+	case u.Hold != 0 && u.Hold < 3*time.Second:
+		r.failField(hold, brief(u.Hold)+" is too short", "write 0, or at least 3s (RFC 4271)")
+	case u.Hold == 0 && u.Keepalive != 0:
+		r.failField(keepalive, "a hold time of 0 means that there are no keepalives", "leave keepalive out, or set hold")
+	case u.Hold != 0 && u.Keepalive == 0:
+		r.failField(keepalive, "without keepalives each session ends after "+brief(u.Hold), "write at least 1s")
+	case u.Keepalive > u.Hold/3:
+		r.failField(keepalive, brief(u.Keepalive)+" is more than a third of the hold time "+brief(u.Hold),
+			"write at most "+brief((u.Hold/3).Truncate(time.Second)))
+	}
+}
+
+// validatePrefixes gives the fabric's address space: each prefix belongs to
+// one segment, or to the loopbacks.
+func validatePrefixes(f *Fabric, r *report) claims {
+	var space claims
+	claim := func(p netip.Prefix, field string) {
+		if !p.IsValid() {
+			return
+		}
+		if other, ok := space.add(p, field); !ok {
+			r.failField(field, fmt.Sprintf("%s overlaps with %s of %s", p, other.prefix, other.field), "give each its own")
+		}
+	}
+	for i, p := range f.Underlay.Loopbacks {
+		claim(p, item("underlay.loopbacks", i))
+	}
+	for _, s := range f.Segments {
+		claim(s.Prefix, segmentField(s.Name, "prefix"))
+		claim(s.Prefix6, segmentField(s.Name, "prefix6"))
+	}
+	if !slices.ContainsFunc(f.Underlay.Loopbacks, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		r.failField("underlay.loopbacks", "has no IPv4 prefix", "add one such as 10.0.0.0/16")
+	}
+	return space
+}
+
+// validateLoopbacks wants each node's addresses to be its own and from the
+// prefixes that are for them.
+func validateLoopbacks(f *Fabric, r *report) {
+	owners := map[netip.Addr]string{}
+	check := func(a netip.Addr, node, key string) {
+		field := nodeField(node, key)
+		if !slices.ContainsFunc(f.Underlay.Loopbacks, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			r.failField(field, fmt.Sprintf("%s is outside underlay.loopbacks", a),
+				"take one from "+join(f.Underlay.Loopbacks, a.Is4())+", or add a prefix there")
+		}
+		if owner, taken := owners[a]; taken {
+			r.failField(field, fmt.Sprintf("%s is the loopback of %s too", a, owner), "give each node its own")
+		}
+		owners[a] = node
+	}
+	for _, n := range f.Nodes {
+		check(n.Loopback, n.Name, "loopback")
+		check(n.Loopback6, n.Name, "loopback6")
+	}
+	for _, n := range f.Nodes {
+		for i, p := range n.Anycast {
+			if owner, taken := owners[p.Addr()]; taken {
+				r.failField(item(nodeField(n.Name, "anycast"), i), fmt.Sprintf("%s is the loopback of %s", p.Addr(), owner),
+					"an anycast address is nobody's loopback")
+			}
+		}
+	}
+}
+
+// join lists the prefixes of one family.
+func join(prefixes []netip.Prefix, ipv4 bool) string {
+	var text string
+	for _, p := range prefixes {
+		if p.Addr().Is4() != ipv4 {
+			continue
+		}
+		if text != "" {
+			text += " or "
+		}
+		text += p.String()
+	}
+	return text
+}
+
+// validateASNs wants one AS number per node, but for spines that all say to
+// share theirs.
+func validateASNs(f *Fabric, r *report) {
+	first := map[uint32]Node{}
+	for _, n := range f.Nodes {
+		other, taken := first[n.ASN]
+		if !taken {
+			first[n.ASN] = n
+			continue
+		}
+		if n.InternalPeers && other.InternalPeers {
+			continue
+		}
+		field := nodeField(n.Name, "asn")
+		if r.sets(field) {
+			r.failField(field, fmt.Sprintf("%d is the AS number of %s too", n.ASN, other.Name),
+				"give each node its own; only spines may share one, and all of them must set it")
+			continue
+		}
+		r.failField(field, fmt.Sprintf("%d, derived from loopback %s, is the AS number of %s too", n.ASN, n.Loopback, other.Name),
+			"set asn, or take a loopback that differs in its last three bytes")
+	}
+}
+
+// validateOriginated looks at what a node announces besides its loopbacks.
+func validateOriginated(f *Fabric, n Node, space claims, r *report) {
+	seen := map[netip.Prefix]bool{}
+	once := func(p netip.Prefix, field string) {
+		if seen[p] {
+			r.failField(field, p.String()+" is named twice", "name it once")
+		}
+		seen[p] = true
+	}
+	for i, p := range n.Advertise {
+		field := item(nodeField(n.Name, "advertise"), i)
+		once(p, field)
+		if other, ok := space.overlap(p); ok {
+			r.failField(field, fmt.Sprintf("%s overlaps with %s of %s, which frond announces itself", p, other.prefix, other.field),
+				"leave it out; an address that several nodes share belongs into anycast")
+		}
+	}
+	for i, p := range n.Anycast {
+		field := item(nodeField(n.Name, "anycast"), i)
+		once(p, field)
+		if other, ok := space.overlap(p); ok && !slices.Contains(f.Underlay.Loopbacks, other.prefix) {
+			r.failField(field, fmt.Sprintf("%s is inside %s of %s", p, other.prefix, other.field), "take an address outside of all segments")
+		}
+	}
+}
+
+func validateUplink(n Node, space claims, r *report) {
+	if n.Uplink == nil {
+		return
+	}
+	u, field := *n.Uplink, nodeField(n.Name, "uplink")
+	if n.Role != Exit {
+		r.failField(field, fmt.Sprintf("only an exit has an uplink, and %s is a %s", n.Name, n.Role), "set role: exit, or leave uplink out")
+	}
+	if u.DHCP && u.Address.IsValid() {
+		r.failField(field+".address", "is set although dhcp gives it", "keep one of the two")
+	}
+	if u.DHCP && u.NextHop.IsValid() {
+		r.failField(field+".next_hop", "is set although dhcp gives it", "keep one of the two")
+	}
+	if u.Address.IsValid() && u.NextHop.IsValid() && (u.NextHop == u.Address.Addr() || !isHost(u.Address.Masked(), u.NextHop)) {
+		r.failField(field+".next_hop", fmt.Sprintf("%s is no neighbour of %s", u.NextHop, u.Address),
+			fmt.Sprintf("take another machine's address in %s", u.Address.Masked()))
+	}
+	if !u.Address.IsValid() {
+		return
+	}
+	if other, ok := space.overlap(u.Address.Masked()); ok {
+		r.failField(field+".address", fmt.Sprintf("%s overlaps with %s of %s", u.Address.Masked(), other.prefix, other.field),
+			"an uplink leads to a network outside of the fabric")
+	}
+}
+
+// validateSegmentNames wants VNIs and bridges to be one segment's alone.
+func validateSegmentNames(f *Fabric, r *report) {
+	vnis, bridges := map[uint32]string{}, map[string]string{}
+	for _, s := range f.Segments {
+		if other, taken := vnis[s.VNI]; taken {
+			r.failField(segmentField(s.Name, "vni"), fmt.Sprintf("%d is the VNI of %s too", s.VNI, other), "give each segment its own")
+		}
+		if other, taken := bridges[s.Bridge]; taken {
+			r.failField(segmentField(s.Name, "bridge"), fmt.Sprintf("%s is the bridge of %s too", s.Bridge, other), "give each segment its own")
+		}
+		vnis[s.VNI], bridges[s.Bridge] = s.Name, s.Name
+	}
+}
+
+func validateGateway(s Segment, r *report) {
+	if s.Gateway == nil {
+		return
+	}
+	field := segmentField(s.Name, "gateway")
+	if !s.Prefix.IsValid() && !s.Prefix6.IsValid() {
+		r.failField(field, "the segment has neither prefix nor prefix6", "set the prefix that the gateway is in")
+		return
+	}
+	check := func(a netip.Addr, p netip.Prefix, key, prefixKey string) {
+		switch {
+		case !p.IsValid() && !a.IsValid():
+		case !p.IsValid():
+			r.failField(field+"."+key, "the segment has no "+prefixKey, "set "+prefixKey+", or leave "+key+" out")
+		case !a.IsValid():
+			r.failField(field+"."+key, "is missing", "write one of the addresses in "+p.String()+", as in "+p.Addr().Next().String())
+		case !isHost(p, a):
+			r.failField(field+"."+key, fmt.Sprintf("%s is no address for a machine in %s", a, p), "write one as in "+p.Addr().Next().String())
+		}
+	}
+	check(s.Gateway.Address, s.Prefix, "address", "prefix")
+	check(s.Gateway.Address6, s.Prefix6, "address6", "prefix6")
+}
+
+func validateDHCP(s Segment, r *report) {
+	if s.DHCP == nil {
+		return
+	}
+	field := segmentField(s.Name, "dhcp")
+	if !s.Prefix.IsValid() {
+		r.failField(field, "the segment has no prefix", "set the IPv4 prefix that the range is in")
+		return
+	}
+	for i, a := range s.DHCP.Ranges {
+		field := rangeField(field, i, r)
+		if !isHost(s.Prefix, a.First) || !isHost(s.Prefix, a.Last) {
+			r.failField(field, fmt.Sprintf("%s is not all addresses for machines in %s", a, s.Prefix),
+				fmt.Sprintf("stay within %s-%s", s.Prefix.Addr().Next(), lastOf(s.Prefix).Prev()))
+		}
+		if g := s.Gateway; g != nil && g.Address.IsValid() && a.contains(g.Address) {
+			r.failField(field, fmt.Sprintf("%s contains the gateway %s", a, g.Address), "begin behind it, or write two ranges around it")
+		}
+		for _, b := range s.DHCP.Ranges[:i] {
+			if a.contains(b.First) || b.contains(a.First) {
+				r.failField(field, fmt.Sprintf("%s overlaps with %s", a, b), "write each address once")
+			}
+		}
+	}
+}
+
+// rangeField is where a range stands: the field itself, or an item of it.
+func rangeField(dhcp string, i int, r *report) string {
+	if field := item(dhcp+".range", i); r.sets(field) {
+		return field
+	}
+	return dhcp + ".range"
+}
+
+func (r AddressRange) contains(a netip.Addr) bool {
+	return !a.Less(r.First) && !r.Last.Less(a)
+}
