@@ -17,10 +17,19 @@ import (
 // under way finish. A socket that another agent answers on is refused with
 // ErrInUse, one that nobody answers on any more is replaced.
 func Serve(ctx context.Context, socket string, b Backend, log *slog.Logger) error {
-	listener, err := listen(socket)
+	listener, err := Listen(socket)
 	if err != nil {
 		return err
 	}
+	return ServeOn(ctx, listener, b, log)
+}
+
+// Listen takes the socket as Serve does, for those who must know that no
+// other agent runs before they begin. What asks in the meantime waits.
+func Listen(socket string) (net.Listener, error) { return listen(socket) }
+
+// ServeOn answers on what Listen has taken, which it closes at the end.
+func ServeOn(ctx context.Context, listener net.Listener, b Backend, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           Handler(b, log),
 		ReadHeaderTimeout: headerTimeout,
@@ -36,7 +45,7 @@ func Serve(ctx context.Context, socket string, b Backend, log *slog.Logger) erro
 		if cancel() {
 			_ = server.Close()
 		}
-		return fmt.Errorf("answer on %s: %w", socket, err)
+		return fmt.Errorf("answer on %s: %w", listener.Addr(), err)
 	}
 	return <-stopped
 }
