@@ -230,15 +230,15 @@ func fromYAML(text []byte, into any) error {
 func TestCompletion(t *testing.T) {
 	socket := serve(t, backend{routes: someRouteList().Routes})
 	document := writeFile(t, "fabric.yaml", goodDocument)
-	for args, want := range map[string]string{
-		"routes --socket " + socket + " ":         "10.0.200.2/32\tspine1 on eth1, spine2 on eth2 (stale)\n",
-		"agent --config " + document + " --node ": "leaf1\tleaf 10.0.200.1\n",
-		"peers -o ": "table\njson\nyaml\n",
+	for _, test := range []struct{ args, want string }{
+		{"routes --socket " + socket + " ", "10.0.200.2/32\tspine1 on eth1, spine2 on eth2 (stale)\n"},
+		{"agent --config " + document + " --node ", "leaf1\tleaf 10.0.200.1\n"},
+		{"peers -o ", "table\njson\nyaml\n"},
 	} {
-		line := append([]string{cobra.ShellCompRequestCmd}, strings.Split(args, " ")...)
+		line := append([]string{cobra.ShellCompRequestCmd}, strings.Split(test.args, " ")...)
 		_, stdout, _ := command(t, testRoot(), line...)
-		if !strings.Contains(stdout, want) {
-			t.Errorf("frond %s<TAB>: %s", args, stdout)
+		if !strings.Contains(stdout, test.want) {
+			t.Errorf("frond %s<TAB>: %s", test.args, stdout)
 		}
 	}
 }
