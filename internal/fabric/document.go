@@ -140,12 +140,12 @@ func decodeNodes(v value) ([]Node, bool) {
 func decodeNode(name string, v value) Node {
 	m, ok := v.object(keysOf["node"])
 	if !ok {
-		return Node{}
+		return Node{Name: name}
 	}
 	loopback := address(ipv4, "10.0.200.1")
 	return Node{
 		Name:          name,
-		Role:          optional(m, "role", Leaf, choose(Leaf, Spine, Exit)),
+		Role:          optional(m, "role", Leaf, choose("role", Leaf, Spine, Exit)),
 		Loopback:      required(m, "loopback", "give the node an address of its own, as in loopback: 10.0.200.1", loopback),
 		Loopback6:     optional(m, "loopback6", netip.Addr{}, address(ipv6, "fd00:10::1")),
 		ASN:           optional(m, "asn", 0, asn),
@@ -195,8 +195,8 @@ func decodeUplink(v value) (*Uplink, bool) {
 	}, true
 }
 
-// choose takes one of the words.
-func choose[T ~string](words ...T) func(value) (T, bool) {
+// choose takes one of the words that there are for what.
+func choose[T ~string](what string, words ...T) func(value) (T, bool) {
 	texts := make([]string, len(words))
 	for i, w := range words {
 		texts[i] = string(w)
@@ -212,7 +212,7 @@ func choose[T ~string](words ...T) func(value) (T, bool) {
 				return w, true
 			}
 		}
-		v.wrong(show(text)+" is none of the words that stand here", choice(text, texts))
+		v.wrong(show(text)+" is no "+what, choice(text, texts))
 		return "", false
 	}
 }

@@ -108,8 +108,8 @@ func show(text string) string {
 	if runes := []rune(text); len(runes) > most {
 		text = string(runes[:most]) + "…"
 	}
-	odd := func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == '"' }
-	if text == "" || strings.ContainsFunc(text, odd) {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) || r == '"' }
+	if text != strings.TrimSpace(text) || text == "" || strings.ContainsFunc(text, odd) {
 		return strconv.Quote(text)
 	}
 	return text

@@ -176,6 +176,24 @@ func (r *report) failSyntax(data []byte, err error) {
 	line := begin + after
 	text := string(lines[line-1])
 	column := len(text) - len(strings.TrimLeft(text, " ")) + 1
-	r.fail(place{line, column}, "", "this is no YAML: "+problem,
-		"indent with spaces, put a space behind each colon, close each bracket and quote")
+	r.fail(place{line, column}, "", "this is no YAML: "+show(problem), syntaxHint(problem))
+}
+
+// syntaxHint says what the library's problem mostly comes from.
+func syntaxHint(problem string) string {
+	switch {
+	case strings.Contains(problem, "cannot start any token"),
+		strings.Contains(problem, "alphabetic or numeric character"),
+		strings.Contains(problem, "unknown anchor"):
+		return `put names that begin with * & @ % or a backtick in quotes, as in "*"`
+	case strings.Contains(problem, "mapping values are not allowed"):
+		return "put text that has a colon in it in quotes, and begin each key on a line of its own"
+	case strings.Contains(problem, "end of stream"):
+		return "close each quote"
+	case strings.Contains(problem, "expected ',' or"):
+		return "close each bracket and brace, and put commas between"
+	case strings.Contains(problem, "did not find expected key"):
+		return "indent the keys of one mapping alike"
+	}
+	return "indent with spaces, put a space behind each colon, close each bracket and quote"
 }

@@ -6,8 +6,16 @@ import (
 	"strings"
 )
 
-// Find returns the node of that name, or an error that says which names are
-// near it.
+// UnknownNodeError tells that a fabric has no node of that name.
+type UnknownNodeError struct{ Fabric, Node, Hint string }
+
+// Error says also which names would have been right.
+func (e *UnknownNodeError) Error() string {
+	return fmt.Sprintf("fabric %s has no node %s; %s", e.Fabric, show(e.Node), e.Hint)
+}
+
+// Find returns the node of that name, or an *UnknownNodeError that says which
+// names are near it.
 func (f *Fabric) Find(name string) (Node, error) {
 	if n, ok := f.Node(name); ok {
 		return n, nil
@@ -16,7 +24,7 @@ func (f *Fabric) Find(name string) (Node, error) {
 	for i, n := range f.Nodes {
 		names[i] = n.Name
 	}
-	return Node{}, fmt.Errorf("fabric %s has no node %s; %s", f.Name, show(name), choice(name, names))
+	return Node{}, &UnknownNodeError{Fabric: f.Name, Node: name, Hint: choice(name, names)}
 }
 
 // choice says which of the words are right: those near to the wrong one, or
@@ -28,6 +36,9 @@ func choice(wrong string, words []string) string {
 	const most = 12
 	if len(words) > most {
 		return fmt.Sprintf("there are %s and %d more", strings.Join(words[:most], ", "), len(words)-most)
+	}
+	if len(words) == 0 {
+		return "there is none"
 	}
 	if len(words) == 1 {
 		return "there is only " + words[0]

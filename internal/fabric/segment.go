@@ -65,6 +65,9 @@ func decodeMembers(v value, nodes []string) ([]string, bool) {
 				return pattern, true
 			}
 		}
+		if len(nodes) == 0 {
+			return pattern, true // the document's fault lies there
+		}
 		v.wrong(show(pattern)+" matches no node", choice(pattern, nodes))
 		return "", false
 	}
@@ -92,7 +95,7 @@ func decodeGateway(v value) (*Gateway, bool) {
 	return &Gateway{
 		Address:  optional(m, "address", netip.Addr{}, address(ipv4, "172.16.0.1")),
 		Address6: optional(m, "address6", netip.Addr{}, address(ipv6, "fd00:172:16::1")),
-		Mode:     optional(m, "mode", Anycast, choose(Anycast, Elected)),
+		Mode:     optional(m, "mode", Anycast, choose("mode of a gateway", Anycast, Elected)),
 	}, true
 }
 

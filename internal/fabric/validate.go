@@ -23,6 +23,10 @@ func validate(f *Fabric, r *report) {
 	validateTimers(f.Underlay, r)
 	space := validatePrefixes(f, r)
 	validateLoopbacks(f, r)
+	if r.first() != nil {
+		return // the same loopback twice means the same of all that is derived from it
+	}
+	validateLoopbacks6(f, r)
 	validateASNs(f, r)
 	for _, n := range f.Nodes {
 		validateOriginated(f, n, space, r)
@@ -77,28 +81,40 @@ func validatePrefixes(f *Fabric, r *report) claims {
 	return space
 }
 
-// validateLoopbacks wants each node's addresses to be its own and from the
-// prefixes that are for them.
+// validateLoopbacks wants each node's address to be its own and from the
+// prefixes that are for it.
 func validateLoopbacks(f *Fabric, r *report) {
 	owners := map[netip.Addr]string{}
-	check := func(a netip.Addr, node, key string) {
-		field := nodeField(node, key)
-		if !slices.ContainsFunc(f.Underlay.Loopbacks, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			r.failField(field, fmt.Sprintf("%s is outside underlay.loopbacks", a),
-				"take one from "+join(f.Underlay.Loopbacks, a.Is4())+", or add a prefix there")
-		}
-		if owner, taken := owners[a]; taken {
-			r.failField(field, fmt.Sprintf("%s is the loopback of %s too", a, owner), "give each node its own")
-		}
-		owners[a] = node
-	}
 	for _, n := range f.Nodes {
-		check(n.Loopback, n.Name, "loopback")
-		check(n.Loopback6, n.Name, "loopback6")
+		validateLoopback(f, n.Name, "loopback", n.Loopback, owners, r)
 	}
+	validateAnycast(f, owners, r)
+}
+
+func validateLoopbacks6(f *Fabric, r *report) {
+	owners := map[netip.Addr]string{}
+	for _, n := range f.Nodes {
+		validateLoopback(f, n.Name, "loopback6", n.Loopback6, owners, r)
+	}
+	validateAnycast(f, owners, r)
+}
+
+func validateLoopback(f *Fabric, node, key string, a netip.Addr, owners map[netip.Addr]string, r *report) {
+	field := nodeField(node, key)
+	if !slices.ContainsFunc(f.Underlay.Loopbacks, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		r.failField(field, fmt.Sprintf("%s is outside underlay.loopbacks", a),
+			"take one from "+join(f.Underlay.Loopbacks, a.Is4())+", or add a prefix there")
+	}
+	if owner, taken := owners[a]; taken {
+		r.failField(field, fmt.Sprintf("%s is the %s of %s too", a, key, owner), "give each node its own")
+	}
+	owners[a] = node
+}
+
+func validateAnycast(f *Fabric, loopbacks map[netip.Addr]string, r *report) {
 	for _, n := range f.Nodes {
 		for i, p := range n.Anycast {
-			if owner, taken := owners[p.Addr()]; taken {
+			if owner, taken := loopbacks[p.Addr()]; taken {
 				r.failField(item(nodeField(n.Name, "anycast"), i), fmt.Sprintf("%s is the loopback of %s", p.Addr(), owner),
 					"an anycast address is nobody's loopback")
 			}

@@ -170,7 +170,7 @@ func list[T any](least int, parse func(value) (T, bool)) func(value) ([]T, bool)
 			return nil, false
 		}
 		if n := len(v.node.Content); n < least {
-			v.wrong("is an empty list", "name at least one, or leave the key out")
+			v.wrong("is an empty list", "name at least one")
 			return nil, false
 		} else if n > maxItems {
 			v.wrong(fmt.Sprintf("has %d items", n), fmt.Sprintf("at most %d fit", maxItems))
@@ -195,14 +195,17 @@ func (v value) scalar(tag, hint string) (string, bool) {
 	if v.node.ShortTag() == tag {
 		return v.node.Value, true
 	}
-	if tag == "!!str" && v.node.Style&yaml.TaggedStyle == 0 {
+	switch quoted := v.node.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0; {
+	case tag == "!!str":
 		hint += ", in quotes"
+	case quoted:
+		hint += ", without quotes"
 	}
-	v.wrong(show(v.node.Value)+" is no "+tagNames[tag], hint)
+	v.wrong(show(v.node.Value)+" is "+notOfTag[tag], hint)
 	return "", false
 }
 
-var tagNames = map[string]string{"!!str": "text", "!!int": "whole number", "!!bool": "true or false"}
+var notOfTag = map[string]string{"!!str": "no text", "!!int": "no whole number", "!!bool": "neither true nor false"}
 
 // text takes text that is not empty.
 func (v value) text(hint string) (string, bool) {
