@@ -276,7 +276,7 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := listen(socket)
+	l, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,14 +288,14 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 // A closing agent leaves the socket alone that its successor has put there.
 func TestSuccessorsSocketStays(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "frond.sock")
-	first, err := listen(socket)
+	first, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(socket); err != nil {
 		t.Fatal(err)
 	}
-	second, err := listen(socket)
+	second, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,12 +322,12 @@ func TestPathsThatCannotBe(t *testing.T) {
 		"/tmp/" + strings.Repeat("long", 30):   "too long",
 		filepath.Join(dir, "sub", "frond.soc"): "",
 	} {
-		l, err := listen(path)
+		l, err := Listen(path)
 		if want == "" && err == nil {
 			err = l.Close()
 		}
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("listen(%s) = %v, want %q", path, err, want)
+			t.Errorf("Listen(%s) = %v, want %q", path, err, want)
 		}
 	}
 	if content, err := os.ReadFile(file); err != nil || string(content) != "precious" {

@@ -24,10 +24,6 @@ func Serve(ctx context.Context, socket string, b Backend, log *slog.Logger) erro
 	return ServeOn(ctx, listener, b, log)
 }
 
-// Listen takes the socket as Serve does, for those who must know that no
-// other agent runs before they begin. What asks in the meantime waits.
-func Listen(socket string) (net.Listener, error) { return listen(socket) }
-
 // ServeOn answers on what Listen has taken, which it closes at the end.
 func ServeOn(ctx context.Context, listener net.Listener, b Backend, log *slog.Logger) error {
 	server := &http.Server{

@@ -21,9 +21,12 @@ var ErrInUse = errors.New("another agent answers")
 // maxSocketPath is what sun_path holds besides the final zero, unix(7).
 const maxSocketPath = 107
 
-// listen makes the socket under a name of its own and renames it into place,
-// so that it never exists with other rights than it should have.
-func listen(path string) (net.Listener, error) {
+// Listen takes the socket as Serve does, for those who must know that no
+// other agent runs before they begin. Who asks in the meantime waits.
+//
+// The socket is made under a name of its own and renamed into place, so that
+// it never exists with other rights than it should have.
+func Listen(path string) (net.Listener, error) {
 	unfinished := fmt.Sprintf("%s.%d", path, os.Getpid())
 	if len(unfinished) > maxSocketPath {
 		return nil, fmt.Errorf("socket path %s is too long: unix(7) allows %d bytes, process id included", path, maxSocketPath)
@@ -93,6 +96,9 @@ func (l *listener) publish(unfinished string) error {
 	l.file = file
 	return os.Rename(unfinished, l.path)
 }
+
+// Addr is where the socket is, not where it was made.
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // Close ends listening and removes the socket.
 func (l *listener) Close() error {
