@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -113,7 +114,7 @@ func (c *Client) Stop(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if err := send(conn, request{Stop: true}); err != nil {
+	if err := send(conn, request{Stop: true}); errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("stop bfd process: %w", err)
 	}
 	_, _ = io.Copy(io.Discard, conn) // ends with the process

@@ -2,7 +2,6 @@ package bfd
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -53,10 +52,12 @@ func (r *receiver) run(socket *os.File) error {
 	}
 	for failures := 0; ; {
 		if err := raw.Read(r.recvmsg); err != nil {
-			if errors.Is(err, os.ErrClosed) {
+			select {
+			case <-r.closed:
 				return nil
+			default:
+				return fmt.Errorf("read: %w", err)
 			}
-			return fmt.Errorf("read: %w", err)
 		}
 		if r.errno != 0 {
 			// A socket tells an error that it held back once, and works on.

@@ -46,7 +46,7 @@ type transport struct {
 	dropped   atomic.Uint64
 }
 
-// port is a device with its sockets, as long as its index stays the same.
+// port is a device with its sockets, as long as the device stays the same.
 type port struct {
 	name    string
 	ifreq   *unix.Ifreq
@@ -65,7 +65,7 @@ func newTransport(arrivals chan<- arrival, log *slog.Logger) *transport {
 	return &transport{arrivals: arrivals, log: log, ports: map[string]*port{}, control: -1}
 }
 
-// Send implements wire. It compares the device's index every time (about a
+// Send implements wire. It looks at the device every time (about a
 // microsecond), because a socket stays bound to a device that is gone or
 // renamed, and a cable that was made anew only shares the name.
 func (t *transport) Send(to endpoint, packet []byte) error {
@@ -113,73 +113,60 @@ func (t *transport) Close() {
 	}
 }
 
+// open returns a port whose sockets are bound to the device that has the name now.
 func (t *transport) open(name string) (*port, error) {
-	p := t.ports[name]
-	if p == nil {
-		ifreq, err := unix.NewIfreq(name)
-		if err != nil {
-			return nil, fmt.Errorf("port %s: %w", name, err)
+	if p := t.ports[name]; p != nil {
+		if t.current(p) {
+			return p, nil
 		}
-		p = &port{name: name, ifreq: ifreq, senders: map[endpoint]sender{}}
-	}
-	index, err := t.index(p.ifreq)
-	if err != nil {
 		t.close(p)
-		return nil, fmt.Errorf("port %s: %w", name, err)
 	}
-	if index == p.index {
-		return p, nil
-	}
-	t.close(p)
-	socket, err := openReceiver(name)
+	p, err := openPort(name)
 	if err != nil {
 		return nil, err
 	}
-	p.receive, p.index, p.closed = socket, index, make(chan struct{})
 	t.ports[name] = p
-	r := newReceiver(p.name, t.arrivals, p.closed, &t.dropped)
+	r := newReceiver(name, t.arrivals, p.closed, &t.dropped)
 	t.receivers.Go(func() {
-		if err := r.run(socket); err != nil {
+		if err := r.run(p.receive); err != nil {
 			t.log.Error("bfd cannot receive", "port", name, "err", err)
 		}
 	})
 	return p, nil
 }
 
-// index is what the kernel counts the device as, netdevice(7).
-func (t *transport) index(ifreq *unix.Ifreq) (uint32, error) {
+// current asks whether the index still has the name, netdevice(7). Asking for
+// the index of a name would have the kernel run modprobe when there is none.
+func (t *transport) current(p *port) bool {
 	if t.control < 0 {
 		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
-			return 0, fmt.Errorf("open socket: %w", err)
+			return false
 		}
 		t.control = fd
 	}
-	ifreq.SetUint32(0)
-	if err := unix.IoctlIfreq(t.control, unix.SIOCGIFINDEX, ifreq); err != nil {
-		return 0, fmt.Errorf("find device: %w", err)
-	}
-	return ifreq.Uint32(), nil
+	p.ifreq.SetUint32(p.index)
+	err := unix.IoctlIfreq(t.control, unix.SIOCGIFNAME, p.ifreq)
+	return err == nil && p.ifreq.Name() == p.name
 }
 
 func (t *transport) close(p *port) {
-	if p.receive == nil {
-		return
-	}
 	close(p.closed)
 	_ = p.receive.Close()
 	for at, s := range p.senders {
 		_ = unix.Close(s.fd)
 		delete(p.senders, at)
 	}
-	p.receive, p.index = nil, 0
 	delete(t.ports, p.name)
 }
 
-// openReceiver returns a socket that hears control packets of one device. It
-// does not share its port: two daemons that both answered would be worse than
-// an error.
-func openReceiver(device string) (*os.File, error) {
+// openPort listens for control packets of one device. It does not share the
+// UDP port: two daemons that both answered would be worse than an error.
+func openPort(device string) (*port, error) {
+	ifreq, err := unix.NewIfreq(device)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", device, err)
+	}
 	fd, err := openSocket(device, controlPort)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: UDP port %d is taken, another BFD daemon runs here: %w", device, controlPort, err)
@@ -187,7 +174,8 @@ func openReceiver(device string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", device, err)
 	}
-	err = errors.Join(
+	index, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
+	err = errors.Join(err,
 		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer),
 	)
@@ -195,7 +183,14 @@ func openReceiver(device string) (*os.File, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("listen on %s: %w", device, err)
 	}
-	return os.NewFile(uintptr(fd), "bfd "+device), nil
+	return &port{
+		name:    device,
+		ifreq:   ifreq,
+		index:   uint32(index),
+		receive: os.NewFile(uintptr(fd), "bfd "+device),
+		closed:  make(chan struct{}),
+		senders: map[endpoint]sender{},
+	}, nil
 }
 
 // openSender finds a free source port, starting at random.
@@ -220,16 +215,19 @@ func (p *port) openSender(to endpoint) (sender, error) {
 	return sender{}, fmt.Errorf("open source port to %s: %w", to, err)
 }
 
-func openSocket(device string, port int) (fd int, err error) {
-	fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+func openSocket(device string, port int) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
 	if err != nil {
 		return -1, fmt.Errorf("open socket: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			_ = unix.Close(fd)
-		}
-	}()
+	if err := bindSocket(fd, device, port); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func bindSocket(fd int, device string, port int) error {
 	options := []struct {
 		name          string
 		level, option int
@@ -240,16 +238,16 @@ func openSocket(device string, port int) (fd int, err error) {
 		{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, trafficClass},
 		{"SO_PRIORITY", unix.SOL_SOCKET, unix.SO_PRIORITY, socketPriority},
 	}
+	if err := unix.BindToDevice(fd, device); err != nil {
+		return fmt.Errorf("bind to device: %w", err)
+	}
 	for _, o := range options {
 		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
-			return -1, fmt.Errorf("set %s: %w", o.name, err)
+			return fmt.Errorf("set %s: %w", o.name, err)
 		}
 	}
-	if err := unix.BindToDevice(fd, device); err != nil {
-		return -1, fmt.Errorf("bind to device %s: %w", device, err)
-	}
 	if err := unix.Bind(fd, &unix.SockaddrInet6{Port: port}); err != nil {
-		return -1, fmt.Errorf("bind to port %d: %w", port, err)
+		return fmt.Errorf("bind to port %d: %w", port, err)
 	}
-	return fd, nil
+	return nil
 }
