@@ -39,8 +39,10 @@ type changes struct {
 	// failed takes legs away that must carry nothing. If there are any,
 	// nothing else is decided: the kernel does the rest to groups and
 	// routes by itself.
-	failed  []Op
-	adds    []Op // in order: nothing refers to what does not exist yet
+	failed []Op
+	// adds are stages: each may refer to what those before it have made, so
+	// it is thought over again when one of them was refused.
+	adds    [][]Op
 	deletes []Op // only after all of adds, or packets would be lost
 	right   int  // desired routes that the kernel holds as they should be
 }
@@ -50,28 +52,24 @@ func diff(now *State, in *intent, ids *idAllocator) changes {
 	if failed := diffFailed(now, in); len(failed) > 0 {
 		return changes{failed: failed}
 	}
-	var c changes
-	c.adds = append(c.adds, diffPorts(now, in)...)
 	addAddresses, deleteAddresses := diffAddresses(now, in)
-	c.adds = append(c.adds, addAddresses...)
-
 	g := newGrouping(now, in, ids)
 	r := diffRoutes(now, in, g)
-	c.right = r.right
+	c := changes{right: r.right}
 	// Routes leave a group before it changes under them; all others are
 	// set after the groups, which move many at once.
-	c.adds = append(c.adds, g.addLegs...)
-	c.adds = append(c.adds, g.addGroups...)
-	c.adds = append(c.adds, r.leaving...)
-	c.adds = append(c.adds, g.replace...)
-	c.adds = append(c.adds, r.set...)
-
+	c.adds = [][]Op{
+		diffPorts(now, in), addAddresses,
+		g.addLegs, g.addGroups, r.leaving, g.replace, r.set,
+	}
 	if in.complete {
 		c.deletes = append(c.deletes, r.gone...)
 		c.deletes = append(c.deletes, g.unused(r.used)...)
 		c.deletes = append(c.deletes, deleteAddresses...)
 	}
-	c.adds = slices.DeleteFunc(c.adds, in.isRefused)
+	for i := range c.adds {
+		c.adds[i] = slices.DeleteFunc(c.adds[i], in.isRefused)
+	}
 	c.deletes = slices.DeleteFunc(c.deletes, in.isRefused)
 	return c
 }

@@ -212,11 +212,12 @@ func TestDiffOfRoutes(t *testing.T) {
 				in.failed[leg] = struct{}{}
 			}
 			c := diff(test.now, in, &idAllocator{last: idH})
-			sortRoutes(c.adds)
+			adds := slices.Concat(c.adds...)
+			sortRoutes(adds)
 			for _, part := range []struct {
 				name      string
 				got, want []Op
-			}{{"failed", c.failed, test.kill}, {"adds", c.adds, test.adds}, {"deletes", c.deletes, test.deletes}} {
+			}{{"failed", c.failed, test.kill}, {"adds", adds, test.adds}, {"deletes", c.deletes, test.deletes}} {
 				if d := cmp.Diff(show(part.want), show(part.got)); d != "" {
 					t.Errorf("%s (-want +got):\n%s", part.name, d)
 				}
@@ -307,7 +308,7 @@ func TestDiffOfPortsAndAddresses(t *testing.T) {
 		SetPort{"a"},
 		AddAddress{address},
 	}
-	if d := cmp.Diff(show(wantAdds), show(c.adds)); d != "" {
+	if d := cmp.Diff(show(wantAdds), show(slices.Concat(c.adds...))); d != "" {
 		t.Errorf("adds (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff(show([]Op{DeleteAddress{other}}), show(c.deletes)); d != "" {

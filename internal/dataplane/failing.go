@@ -22,7 +22,8 @@ func newFailing() failing {
 }
 
 // SetFailed replaces the set of legs that must carry nothing now. The kernel
-// no longer uses those that are new in it when SetFailed returns.
+// no longer uses those of them that it held when SetFailed returns; one that
+// is just being made goes at once after that.
 func (r *Reconciler) SetFailed(legs []NextHop) {
 	failed := make(map[NextHop]struct{}, len(legs))
 	for _, leg := range legs {

@@ -186,24 +186,25 @@ func (r *Reconciler) reconcile(ctx context.Context) {
 			r.apply(ctx, c.failed)
 			continue
 		}
-		if !r.applyAll(ctx, c.adds, failures) || !r.applyAll(ctx, c.deletes, failures) {
-			continue
+		if r.applyAll(ctx, append(c.adds, c.deletes), failures) {
+			break
 		}
-		break
 	}
 	r.noteProblems()
 }
 
-// applyAll applies operations batch by batch. It returns false when what is
-// left of them must be thought over: a leg has failed, or the kernel refused
+// applyAll applies stages batch by batch. It returns false when what is left
+// of them must be thought over: a leg has failed, or the kernel refused
 // something that others may depend on.
-func (r *Reconciler) applyAll(ctx context.Context, ops []Op, failures uint64) bool {
-	for chunk := range slices.Chunk(ops, batch) {
-		if ctx.Err() != nil || r.failing.count.Load() != failures {
-			return false
-		}
-		if !r.apply(ctx, chunk) {
-			return false
+func (r *Reconciler) applyAll(ctx context.Context, stages [][]Op, failures uint64) bool {
+	for _, stage := range stages {
+		for chunk := range slices.Chunk(stage, batch) {
+			if ctx.Err() != nil || r.failing.count.Load() != failures {
+				return false
+			}
+			if !r.apply(ctx, chunk) {
+				return false
+			}
 		}
 	}
 	return r.failing.count.Load() == failures

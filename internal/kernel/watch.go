@@ -105,7 +105,7 @@ func (w *watcher) run(ctx context.Context, events chan<- dataplane.Event) {
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer cancel()
-		if err := w.read(); err != nil && !errors.Is(err, os.ErrClosed) {
+		if err := w.read(); ctx.Err() == nil {
 			w.kernel.log.Error("the kernel's notifications cannot be heard any more", "error", err)
 		}
 	})
