@@ -1,5 +1,7 @@
 package plan
 
+import "strings"
+
 // Sysctls are the values below /proc/sys that make a machine a router of
 // many equal paths (Documentation/networking/ip-sysctl.rst). What belongs to
 // a port, the data plane sets with the port.
@@ -35,4 +37,11 @@ func Sysctls() map[string]string {
 		"net/ipv6/neigh/default/gc_thresh2": "32768",
 		"net/ipv6/neigh/default/gc_thresh3": "65536",
 	}
+}
+
+// OnlyInitial tells whether only the initial network namespace has the
+// value: elsewhere its absence is no fault.
+func OnlyInitial(path string) bool {
+	return strings.HasPrefix(path, "net/ipv4/neigh/default/gc_thresh") ||
+		strings.HasPrefix(path, "net/ipv6/neigh/default/gc_thresh")
 }

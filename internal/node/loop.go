@@ -1,0 +1,254 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"frond/internal/bfd"
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+	"frond/internal/plan"
+	"frond/internal/ra"
+	"frond/internal/status"
+)
+
+// parts are what the loop hears and tells.
+type parts struct {
+	plane     dataPlane
+	discovery discovery
+	liveness  liveness
+	speaker   speaker
+}
+
+// dataPlane is what is used of dataplane.Reconciler.
+type dataPlane interface {
+	Adopted() <-chan struct{}
+	AdoptedNextHops() []dataplane.NextHop
+	Observe(dataplane.Event)
+	Set(dataplane.Desired)
+	SetFailed([]dataplane.NextHop)
+	UpdateRoutes([]dataplane.RouteUpdate)
+	Complete()
+	Report() dataplane.Report
+	Installed(netip.Prefix) ([]dataplane.NextHop, bool)
+	Withdraw(context.Context) error
+}
+
+// discovery is what is used of ra.Discovery.
+type discovery interface {
+	SetPorts([]ra.Port)
+	Events() <-chan ra.Neighbors
+}
+
+// liveness is what is used of bfd.Client.
+type liveness interface {
+	Set([]bfd.Session)
+	Events() <-chan bfd.State
+	Stop(context.Context) error
+}
+
+// speaker is what is used of bgp.Speaker.
+type speaker interface {
+	Set(bgp.Desired) error
+	Events() <-chan bgp.Event
+}
+
+// loop owns all that is known of the node. Only the goroutine of run touches it.
+type loop struct {
+	parts
+	log      *slog.Logger
+	plan     *plan.Plan
+	document status.Document
+	board    status.Board
+
+	links map[string]dataplane.Link // nil before the kernel has told
+	ports map[string]*port
+	cable map[dataplane.NextHop]*cable // what BFD says, by leg
+	peers map[netip.Addr]bgp.PeerStatus
+	table *table
+
+	adopted   bool // the kernel was looked at
+	began     bool // desired sets are being handed down
+	converged bool
+	expected  map[dataplane.NextHop]struct{} // legs of the run before, until converged
+	leaving   time.Time                      // when draining ends; zero: not leaving
+	misfit    time.Time                      // since when kernel and BGP disagree; zero: they agree
+
+	told told
+}
+
+// told is what each part was given last: parts take equal values in good
+// part, but comparing here is cheaper than a look at a large table there.
+type told struct {
+	plane     dataplane.Desired
+	discovery []ra.Port
+	liveness  []bfd.Session
+	speaker   bgp.Desired
+}
+
+func newLoop(p parts, d document, log *slog.Logger) *loop {
+	return &loop{
+		parts:    p,
+		log:      log,
+		plan:     d.plan,
+		document: d.status,
+		ports:    make(map[string]*port),
+		cable:    make(map[dataplane.NextHop]*cable),
+		peers:    make(map[netip.Addr]bgp.PeerStatus),
+		table:    newTable(),
+		expected: make(map[dataplane.NextHop]struct{}),
+	}
+}
+
+// run takes events until ctx ends or Down was asked for, and after that, if
+// all is to be withdrawn, until peers had time to move their traffic away. It
+// tells whether all is to be withdrawn. It ends at once when a part failed,
+// which work tells.
+func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan dataplane.Event, requests <-chan func(*loop)) (bool, error) {
+	adopted, stop := l.plane.Adopted(), ctx.Done()
+	pulse := newPulse()
+	defer pulse.Stop()
+	due := time.NewTimer(time.Hour)
+	defer due.Stop()
+	for {
+		setDue(due, l.nextDue())
+		select {
+		case <-work.Done():
+			return false, nil
+		case <-stop:
+			if !withdraw {
+				return false, nil
+			}
+			l.beginLeaving()
+			stop = nil
+		case <-adopted:
+			l.adopted, adopted = true, nil
+		case event, ok := <-links:
+			if !ok {
+				return false, deaf(work)
+			}
+			l.linksChanged(event)
+		case n := <-l.discovery.Events():
+			l.neighborsChanged(n)
+		case s := <-l.liveness.Events():
+			l.cableChanged(s, time.Now())
+		case e := <-l.speaker.Events():
+			l.heard(e)
+		case request := <-requests:
+			request(l)
+		case <-due.C:
+		case <-pulse.C:
+			notifyAlive()
+		}
+		now := time.Now()
+		l.apply(now)
+		if !l.leaving.IsZero() && !now.Before(l.leaving) {
+			return true, nil
+		}
+	}
+}
+
+// deaf is the error of no longer hearing the kernel, unless all is over anyway.
+func deaf(work context.Context) error {
+	if work.Err() != nil {
+		return nil
+	}
+	return errors.New("the kernel no longer tells of its links")
+}
+
+// nextDue is when something is to be done though nothing happens; zero: never.
+func (l *loop) nextDue() time.Time {
+	next := l.leaving
+	for _, c := range l.cable {
+		if at := c.retry(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+func setDue(timer *time.Timer, at time.Time) {
+	if at.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(max(time.Until(at), 0))
+}
+
+// linksChanged takes what the kernel says of its interfaces.
+func (l *loop) linksChanged(event dataplane.Event) {
+	l.plane.Observe(event)
+	if changed, ok := event.(dataplane.LinksChanged); ok {
+		l.links = changed.Links
+	}
+}
+
+// neighborsChanged takes who is heard on a port.
+func (l *loop) neighborsChanged(n ra.Neighbors) {
+	if p, ok := l.ports[n.Port]; ok {
+		p.heard = n.Neighbors
+	}
+}
+
+// heard takes what the speaker tells.
+func (l *loop) heard(event bgp.Event) {
+	switch event := event.(type) {
+	case bgp.PeerChanged:
+		l.peerChanged(event)
+	case bgp.PathsChanged:
+		l.pathsChanged(event.Unicast)
+	case bgp.Converged:
+		l.complete()
+	}
+}
+
+func (l *loop) peerChanged(event bgp.PeerChanged) {
+	if event.Gone {
+		delete(l.peers, event.Peer.Addr)
+		return
+	}
+	l.peers[event.Peer.Addr] = event.Peer
+	if p, ok := l.ports[event.Peer.Addr.Zone()]; ok && event.Peer.State == bgp.Established {
+		p.wasPeered = true
+	}
+}
+
+// apply computes what every part should do from all that is known, and tells
+// those for whom that changed. What has failed comes first: it is losing packets.
+func (l *loop) apply(now time.Time) {
+	if !l.begin() {
+		return
+	}
+	l.settle(now)
+	l.plane.SetFailed(l.failedLegs(now))
+	if d := l.plan.Desired(l.portNames()); !reflect.DeepEqual(d, l.told.plane) {
+		l.plane.Set(d)
+		l.told.plane = d
+	}
+	if d := l.discoveryPorts(); !reflect.DeepEqual(d, l.told.discovery) {
+		l.discovery.SetPorts(d)
+		l.told.discovery = d
+	}
+	if s := l.sessions(); !reflect.DeepEqual(s, l.told.liveness) {
+		l.liveness.Set(s)
+		l.told.liveness = s
+	}
+	l.tellSpeaker(now)
+	l.judge(now)
+}
+
+func (l *loop) tellSpeaker(now time.Time) {
+	d := l.plan.BGP(l.neighbors(now), l.restart())
+	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
+	if reflect.DeepEqual(d, l.told.speaker) {
+		return
+	}
+	if err := l.speaker.Set(d); err != nil {
+		l.log.Error("BGP does not take what the document asks for", "error", err)
+	}
+	l.told.speaker = d
+}

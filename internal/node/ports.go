@@ -1,0 +1,170 @@
+package node
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+	"frond/internal/plan"
+	"frond/internal/ra"
+)
+
+// port is an interface that may carry a cable of the fabric, and who is behind it.
+type port struct {
+	link  dataplane.Link
+	heard []ra.Neighbor // in the order in which they came
+	// neighbor is the link-local address, without zone, that the session is
+	// with; zero: nobody.
+	neighbor  netip.Addr
+	since     time.Time // when carrier or neighbour last changed
+	wasPeered bool      // there was a session on this port in this run
+}
+
+// connected tells whether packets can leave: carrier, and an address to send from.
+func (p *port) connected() bool { return p.link.Carrier && p.link.LinkLocal.IsValid() }
+
+// settle brings ports into line with links and decides who is the neighbour on each.
+func (l *loop) settle(now time.Time) {
+	for name := range l.ports {
+		if _, ok := l.links[name]; !ok || !l.plan.IsPort(name) {
+			delete(l.ports, name)
+		}
+	}
+	for name, link := range l.links {
+		if !l.plan.IsPort(name) {
+			continue
+		}
+		p, ok := l.ports[name]
+		if !ok || p.link.Index != link.Index {
+			p = &port{since: now}
+			l.ports[name] = p
+		}
+		l.settlePort(p, link, now)
+	}
+	l.forgetCables()
+}
+
+func (l *loop) settlePort(p *port, link dataplane.Link, now time.Time) {
+	if p.link.Carrier != link.Carrier {
+		p.since = now
+		l.log.Info("carrier", "port", link.Name, "present", link.Carrier)
+	}
+	p.link = link
+	if !p.connected() {
+		p.heard = nil
+	}
+	before := p.neighbor
+	p.neighbor = netip.Addr{}
+	if p.connected() {
+		p.neighbor = choose(before, l.strangers(p), l.works(link.Name), l.expectedOn(link.Name))
+	}
+	if p.neighbor != before {
+		p.since = now
+		l.log.Info("neighbour", "port", link.Name, "address", orNobody(p.neighbor), "before", orNobody(before))
+	}
+}
+
+func orNobody(a netip.Addr) string {
+	if !a.IsValid() {
+		return "nobody"
+	}
+	return a.String()
+}
+
+// choose decides whom to have a session with on a cable. The neighbour that
+// works stays, whoever else is heard and however silent it is itself. Else it
+// is the newest that is heard, for who comes last was plugged in last; and
+// while nobody is, the neighbour of the run before, if there was one.
+func choose(now netip.Addr, heard []netip.Addr, works func(netip.Addr) bool, expected netip.Addr) netip.Addr {
+	if now.IsValid() && works(now) {
+		return now
+	}
+	if len(heard) > 0 {
+		return heard[len(heard)-1]
+	}
+	return expected
+}
+
+// works tells of an address on a port whether a session with it stands or is
+// about to return: nobody else takes its place then.
+func (l *loop) works(name string) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		leg := dataplane.NextHop{Port: name, Via: a}
+		peer := l.peers[plan.Address(leg)]
+		if peer.State == bgp.Established || peer.Restarting {
+			return true
+		}
+		c, ok := l.cable[leg]
+		return ok && c.state.State == "up"
+	}
+}
+
+// strangers are the neighbours heard on a port that are not this node itself.
+func (l *loop) strangers(p *port) []netip.Addr {
+	var others []netip.Addr
+	for _, n := range p.heard {
+		if l.ownPort(n.Addr) == "" {
+			others = append(others, n.Addr)
+		}
+	}
+	return others
+}
+
+// ownPort is the port that has the address; empty: none of this node.
+func (l *loop) ownPort(a netip.Addr) string {
+	for name, p := range l.ports {
+		if p.link.LinkLocal == a {
+			return name
+		}
+	}
+	return ""
+}
+
+// loop returns the port at the other end of the cable if that is this node's.
+func (l *loop) loopsTo(p *port) string {
+	for _, n := range p.heard {
+		if name := l.ownPort(n.Addr); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// portNames are the names of all ports, sorted.
+func (l *loop) portNames() []string { return slices.Sorted(maps.Keys(l.ports)) }
+
+// discoveryPorts are the ports to advertise and listen on. One that has no
+// carrier is left out, so that its cable is discovered anew.
+func (l *loop) discoveryPorts() []ra.Port {
+	var ports []ra.Port
+	for _, name := range l.portNames() {
+		p := l.ports[name]
+		if !p.connected() {
+			continue
+		}
+		mac, _ := net.ParseMAC(p.link.MAC) // a port without one sends none
+		ports = append(ports, ra.Port{Name: name, Index: p.link.Index, Addr: p.link.LinkLocal, MAC: mac})
+	}
+	return ports
+}
+
+// legs are the ways out to all neighbours, in the order of their ports.
+func (l *loop) legs() []dataplane.NextHop {
+	var legs []dataplane.NextHop
+	for _, name := range l.portNames() {
+		if p := l.ports[name]; p.neighbor.IsValid() {
+			legs = append(legs, dataplane.NextHop{Port: name, Via: p.neighbor})
+		}
+	}
+	return legs
+}
+
+// neighbors are the legs that should have a BGP session: all whose path is
+// not known to have failed.
+func (l *loop) neighbors(now time.Time) []dataplane.NextHop {
+	return slices.DeleteFunc(l.legs(), func(leg dataplane.NextHop) bool { return l.cableFailed(leg, now) })
+}
