@@ -56,12 +56,17 @@ func (d *dumper) all(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// A kernel without IPv6 has none of its tables.
-		if err := table.read(); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		if err := table.read(); err != nil && !absent(err) {
 			return fmt.Errorf("read %s: %w", table.name, err)
 		}
 	}
 	return nil
+}
+
+// absent tells whether a table does not exist: a kernel without IPv6 has
+// none of its tables, and the main table comes with its first route.
+func absent(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT)
 }
 
 // name returns a link's name by its index, empty if it is gone meanwhile.
