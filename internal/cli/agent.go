@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"frond/internal/api"
+	"frond/internal/node"
 )
 
 // agent is a node that can run.
@@ -23,18 +23,10 @@ type agent interface {
 	Reload(ctx context.Context) error
 }
 
-// agentConfig stands in for node.Config.
-type agentConfig struct {
-	Document, Node, StateDir, Socket, BFDSocket, Version, Executable string
-	Withdraw                                                         bool
-}
-
-func newAgent(agentConfig, *slog.Logger) (agent, error) {
-	return nil, errors.New("this build has no agent")
-}
+func newAgent(c node.Config, log *slog.Logger) (agent, error) { return node.New(c, log) }
 
 func (p program) agentCommand() *cobra.Command {
-	var c agentConfig
+	var c node.Config
 	var level string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -74,7 +66,7 @@ func (p program) agentCommand() *cobra.Command {
 }
 
 // complete fills in what the machine itself knows.
-func complete(c *agentConfig) (err error) {
+func complete(c *node.Config) (err error) {
 	if c.Node == "" {
 		if c.Node, err = os.Hostname(); err != nil {
 			return fmt.Errorf("find the host name, name the node by --node: %w", err)

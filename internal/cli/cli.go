@@ -65,12 +65,13 @@ func exitCode(err error) int {
 	var code exitError
 	var usage usageError
 	var document *fabric.Error
+	var node *fabric.UnknownNodeError
 	switch {
 	case err == nil:
 		return exitFine
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &usage), errors.As(err, &document):
+	case errors.As(err, &usage), errors.As(err, &document), errors.As(err, &node):
 		return exitUsage
 	}
 	return exitWrong

@@ -22,6 +22,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"frond/internal/api"
+	"frond/internal/fabric"
+	"frond/internal/node"
 	"frond/internal/status"
 )
 
@@ -85,7 +87,7 @@ func command(t *testing.T, root *cobra.Command, args ...string) (code int, stdou
 func testRoot() *cobra.Command {
 	return program{
 		now:      func() time.Time { return noon },
-		newAgent: func(agentConfig, *slog.Logger) (agent, error) { return nil, errors.New("no such thing") },
+		newAgent: func(node.Config, *slog.Logger) (agent, error) { return nil, errors.New("no such thing") },
 	}.root()
 }
 
@@ -162,6 +164,7 @@ func TestExitCodes(t *testing.T) {
 		{"validate " + bad, 2, "", "frond: " + bad + ":8:1: colour"},
 		{"validate " + nobody, 2, "", "frond: " + nobody},
 		{"validate", 2, "", "see frond validate --help"},
+		{"schema", 0, `"$schema"`, ""},
 		{"agent --log-level loud", 2, "", `log level "loud" is none of`},
 		{"agent", 1, "", "frond: no such thing"},
 		{"agent now", 2, "", "see frond agent --help"},
@@ -191,6 +194,8 @@ func TestErrorText(t *testing.T) {
 		{context.Canceled, 1, "interrupted"},
 		{errors.Join(errors.New("one"), errors.New("two")), 1, "one; two"},
 		{usageError{errors.New("what?")}, 2, "what?"},
+		{fmt.Errorf("plan: %w", &fabric.Error{File: "f.yaml", Line: 1, Column: 2, Problem: "no"}), 2, "plan: f.yaml:1:2: no"},
+		{&fabric.UnknownNodeError{Fabric: "apollo", Node: "leef1", Hint: "did you mean leaf1?"}, 2, "fabric apollo has no node leef1; did you mean leaf1?"},
 	} {
 		if code, text := exitCode(test.err), errorText(test.err); code != test.code || text != test.text {
 			t.Errorf("%v: %d %q, want %d %q", test.err, code, text, test.code, test.text)
@@ -253,7 +258,7 @@ func (a fakeAgent) Run(ctx context.Context) error { return a.run(ctx) }
 func (a fakeAgent) Reload(context.Context) error  { return <-a.reloads }
 
 func TestAgent(t *testing.T) {
-	var got agentConfig
+	var got node.Config
 	a := fakeAgent{reloads: make(chan error)}
 	a.run = func(ctx context.Context) error {
 		for _, refusal := range []error{errors.New("nodes: there are none"), nil} {
@@ -268,7 +273,7 @@ func TestAgent(t *testing.T) {
 		}
 		return ctx.Err()
 	}
-	root := program{now: time.Now, newAgent: func(c agentConfig, _ *slog.Logger) (agent, error) {
+	root := program{now: time.Now, newAgent: func(c node.Config, _ *slog.Logger) (agent, error) {
 		got = c
 		return a, nil
 	}}.root()
@@ -276,7 +281,7 @@ func TestAgent(t *testing.T) {
 	if code != 0 || stdout != "" {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
-	want := agentConfig{Document: "f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock",
+	want := node.Config{Document: "f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock",
 		Withdraw: true, Version: got.Version, Executable: got.Executable}
 	if diff := cmp.Diff(want, got); diff != "" || got.Version == "" || !filepath.IsAbs(got.Executable) {
 		t.Errorf("%+v\n%s", got, diff)
@@ -293,7 +298,7 @@ func TestAgentIsThisHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c agentConfig
+	var c node.Config
 	if err := complete(&c); err != nil || c.Node != host {
 		t.Errorf("node %q, %v; want %q", c.Node, err, host)
 	}

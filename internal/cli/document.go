@@ -29,3 +29,17 @@ func validateCommand() *cobra.Command {
 		},
 	}
 }
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:               "schema",
+		Short:             "Print the document's JSON Schema, for editors",
+		GroupID:           groupTry,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(fabric.Schema())
+			return err
+		},
+	}
+}

@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"frond/internal/node"
 )
 
 // program is what the verbs take from outside, so that tests can give it.
 type program struct {
 	now      func() time.Time
-	newAgent func(agentConfig, *slog.Logger) (agent, error)
+	newAgent func(node.Config, *slog.Logger) (agent, error)
 }
 
 func newRoot() *cobra.Command {
@@ -39,7 +41,7 @@ func (p program) root() *cobra.Command {
 	root.AddCommand(
 		p.statusCommand(), p.peersCommand(), p.routesCommand(),
 		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(),
-		validateCommand(), versionCommand(),
+		validateCommand(), schemaCommand(), versionCommand(),
 	)
 	return root
 }
