@@ -65,7 +65,8 @@ func (p program) agentCommand() *cobra.Command {
 	return cmd
 }
 
-// complete fills in what the machine itself knows.
+// complete fills in what the machine itself knows, and makes the document's
+// path one that others can use: status shows it.
 func complete(c *node.Config) (err error) {
 	if c.Node == "" {
 		if c.Node, err = os.Hostname(); err != nil {
@@ -74,6 +75,9 @@ func complete(c *node.Config) (err error) {
 	}
 	if c.Executable, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program's file: %w", err)
+	}
+	if c.Document, err = filepath.Abs(c.Document); err != nil {
+		return fmt.Errorf("find the document: %w", err)
 	}
 	c.BFDSocket = filepath.Join(filepath.Dir(c.Socket), "bfd.sock")
 	c.Version = version().Version
@@ -115,9 +119,17 @@ func logger(w io.Writer, level string) (*slog.Logger, error) {
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("log level %q is none of debug, info, warn and error", level)
 	}
-	options := &slog.HandlerOptions{Level: least}
+	options := &slog.HandlerOptions{Level: least, ReplaceAttr: durationAsText}
 	if isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, options)), nil
+}
+
+// durationAsText writes 1.5s, where JSON would have a number of nanoseconds.
+func durationAsText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
+	return a
 }

@@ -277,11 +277,11 @@ func TestAgent(t *testing.T) {
 		got = c
 		return a, nil
 	}}.root()
-	code, stdout, stderr := command(t, root, "agent", "--config", "f.yaml", "--node", "leaf1", "--state", "s", "--socket", "/run/x/a.sock", "--withdraw")
+	code, stdout, stderr := command(t, root, "agent", "--config", "/etc/f.yaml", "--node", "leaf1", "--state", "s", "--socket", "/run/x/a.sock", "--withdraw")
 	if code != 0 || stdout != "" {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
-	want := node.Config{Document: "f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock",
+	want := node.Config{Document: "/etc/f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock",
 		Withdraw: true, Version: got.Version, Executable: got.Executable}
 	if diff := cmp.Diff(want, got); diff != "" || got.Version == "" || !filepath.IsAbs(got.Executable) {
 		t.Errorf("%+v\n%s", got, diff)
@@ -311,8 +311,8 @@ func TestLogLevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Info("quiet")
-	log.Warn("loud")
-	if got := text.String(); strings.Contains(got, "quiet") || !strings.Contains(got, "loud") {
+	log.Warn("loud", "took", 1500*time.Millisecond)
+	if got := text.String(); strings.Contains(got, "quiet") || !strings.Contains(got, `"msg":"loud","took":"1.5s"`) {
 		t.Error(got)
 	}
 	if _, err := logger(io.Discard, "loud"); err == nil {
