@@ -124,7 +124,7 @@ func fit(text string, columns, lines int) string {
 		if lines > 0 && n >= lines {
 			break
 		}
-		b.WriteString(cut(strings.TrimSuffix(line, "\n"), columns) + clearLine + "\r\n")
+		b.WriteString(cut(strings.TrimSuffix(line, "\n"), columns) + clearLine + "\n")
 	}
 	return b.String() + clearBelow
 }

@@ -114,14 +114,14 @@ func TestRedraw(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := clearScreen + renderPeers(api.Peers{}, view{}) + cursorHome + "frond: no agent answers\n"
-	got := strings.NewReplacer(clearLine+"\r\n", "\n", clearBelow, "").Replace(out.String())
+	got := strings.NewReplacer(clearLine+"\n", "\n", clearBelow, "").Replace(out.String())
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestFit(t *testing.T) {
-	unmarked := strings.NewReplacer(clearLine, "", clearBelow, "", "\r", "")
+	unmarked := strings.NewReplacer(clearLine, "", clearBelow, "")
 	for _, test := range []struct {
 		text           string
 		columns, lines int
