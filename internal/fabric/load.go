@@ -77,11 +77,11 @@ func (r *report) yaml(data []byte) *yaml.Node {
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root, second yaml.Node
-	if err := decoder.Decode(&root); errors.Is(err, io.EOF) {
-		r.fail(place{1, 1}, "", "the document is empty", "it needs fabric, underlay and nodes")
-		return nil
-	} else if err != nil {
+	if err := decoder.Decode(&root); err != nil && !errors.Is(err, io.EOF) {
 		r.failSyntax(data, err)
+		return nil
+	} else if err != nil || root.Content[0].ShortTag() == "!!null" {
+		r.fail(place{1, 1}, "", "the document is empty", "it needs fabric, underlay and nodes")
 		return nil
 	}
 	switch err := decoder.Decode(&second); {
@@ -109,7 +109,7 @@ func (r *report) plainText(data []byte) bool {
 		case c == utf8.RuneError && size == 1:
 			r.fail(at, "", fmt.Sprintf("byte 0x%02x is no UTF-8", data[i]), "write the document as UTF-8 text")
 			return false
-		case !yamlPrintable(c) && i > 0:
+		case !printable(c) && (c != byteOrderMark || i > 0), c == '\r' && !bytes.HasPrefix(data[i:], []byte("\r\n")):
 			r.fail(at, "", fmt.Sprintf("character %U does not belong into text", c), "write the document as plain text")
 			return false
 		case c == '\t' && indent && !blank(data[i:]):
@@ -127,13 +127,16 @@ func (r *report) plainText(data []byte) bool {
 	return true
 }
 
-// yamlPrintable tells what YAML 1.2 §5.1 lets a text consist of. A byte order
-// mark is allowed at the very beginning alone.
-func yamlPrintable(c rune) bool {
+// byteOrderMark may be the first character of a text (YAML 1.2 §5.2).
+const byteOrderMark = 0xfeff
+
+// printable tells what a text may consist of: what YAML 1.2 §5.1 allows, less
+// the line breaks that editors do not count.
+func printable(c rune) bool {
 	switch {
-	case c == '\t', c == '\n', c == '\r', c == 0x85:
+	case c == '\t', c == '\n', c == '\r':
 		return true
-	case c < 0x20, 0x7f <= c && c < 0xa0, c == 0xfeff, c == 0xfffe, c == 0xffff:
+	case c < 0x20, 0x7f <= c && c < 0xa0, c == 0x2028, c == 0x2029, c == byteOrderMark, c == 0xfffe, c == 0xffff:
 		return false
 	}
 	return true
@@ -157,26 +160,37 @@ func splitSyntaxError(err error) (line int, problem string) {
 	return max(line, 1), m[2]
 }
 
-// failSyntax reports an error of the YAML library. That names at best the
-// line where the broken block begins; the line that breaks it is the first
-// one that brings the same error about when the text ends there.
+// failSyntax reports an error of the YAML library.
 func (r *report) failSyntax(data []byte, err error) {
 	begin, problem := splitSyntaxError(err)
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	begin = min(begin, len(lines))
-	after := sort.Search(len(lines)-begin, func(i int) bool {
+	line := min(begin, len(lines))
+	if len(data) <= maxSearched {
+		line = breakingLine(lines, line, problem)
+	}
+	text := lines[line-1]
+	column := len(text) - len(bytes.TrimLeft(text, " ")) + 1
+	r.fail(place{line, column}, "", "this is no YAML: "+show(problem), syntaxHint(problem))
+}
+
+// maxSearched is the size, in bytes, up to which a document is read again and
+// again to find the line that breaks it.
+const maxSearched = 512 << 10
+
+// breakingLine is the line that the problem comes from. The library names at
+// best the one where the broken block begins; what breaks it is the first
+// line that brings the same problem about when the text ends there.
+func breakingLine(lines [][]byte, begin int, problem string) int {
+	return begin + sort.Search(len(lines)-begin, func(after int) bool {
 		var n yaml.Node
-		err := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:begin+i], nil))).Decode(&n)
+		text := bytes.Join(lines[:begin+after], nil)
+		err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&n)
 		if err == nil || errors.Is(err, io.EOF) {
 			return false
 		}
-		_, p := splitSyntaxError(err)
-		return p == problem
+		_, same := splitSyntaxError(err)
+		return same == problem
 	})
-	line := begin + after
-	text := string(lines[line-1])
-	column := len(text) - len(strings.TrimLeft(text, " ")) + 1
-	r.fail(place{line, column}, "", "this is no YAML: "+show(problem), syntaxHint(problem))
 }
 
 // syntaxHint says what the library's problem mostly comes from.

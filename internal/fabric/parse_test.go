@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,19 +134,15 @@ func TestGarbageIsRefusedWhole(t *testing.T) {
 
 // What just fits into the size that is read must end too, and soon.
 func TestGarbageThatFits(t *testing.T) {
-	fill := func(unit string) string { return strings.Repeat(unit, maxSize/len(unit)) }
+	fill := func(unit string) string { return strings.Repeat(unit, maxSize/len(unit)-1) }
 	for name, text := range map[string]string{
-		"letters":      fill("x"),
 		"brackets":     fill("["),
 		"braces":       fill("{a: "),
 		"dashes":       fill("- "),
 		"lines":        fill("a: b\n"),
-		"items":        fill("- a\n"),
-		"comments":     fill("# a\n"),
 		"keys":         fill("? "),
 		"quotes":       fill(`"`),
-		"documents":    fill("---\n"),
-		"anchors":      fill("- &a b\n"),
+		"late mistake": fill("a:\n- bbbbbbbbbbbbbbb\n") + "[",
 		"open comment": fill("a:\n # b\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,6 +150,55 @@ func TestGarbageThatFits(t *testing.T) {
 			checkError(t, []byte(text), err)
 		})
 	}
+}
+
+// The largest fabric that fits, and the same one with every name misspelt.
+func TestLargeDocument(t *testing.T) {
+	document := func(pattern string) []byte {
+		var b strings.Builder
+		b.WriteString("fabric: large\nunderlay: {loopbacks: [10.0.0.0/8]}\nnodes:\n")
+		for i := range maxEntries {
+			fmt.Fprintf(&b, "  node%d: {loopback: 10.0.%d.%d}\n", i, i/256, i%256)
+		}
+		b.WriteString("segments:\n")
+		for i := range maxEntries {
+			fmt.Fprintf(&b, "  s%d: {vni: %d, nodes: [%s], prefix: 172.%d.%d.0/28}\n", i, i+1, strings.Replace(pattern, "%", fmt.Sprint(i), 1), 16+i/256, i%256)
+		}
+		return []byte(b.String())
+	}
+	f, err := Parse("fabric.yaml", document("node%"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := f.Segments[maxEntries-1]; len(last.Nodes) != 1 || last.Nodes[0] != "node4095" {
+		t.Errorf("the last segment has the nodes %v", last.Nodes)
+	}
+	wrong := document("nodes-%")
+	_, err = Parse("fabric.yaml", wrong, "")
+	checkError(t, wrong, err)
+}
+
+// An editor of another system ends lines and begins files in its own way.
+func TestLineEnds(t *testing.T) {
+	unix, err := os.ReadFile("testdata/good/sample.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Parse("fabric.yaml", unix, "testdata/good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := "\ufeff" + strings.ReplaceAll(string(unix), "\n", "\r\n")
+	got, err := Parse("fabric.yaml", []byte(other), "testdata/good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("(-unix +other):\n%s", diff)
+	}
+	_, err = Parse("fabric.yaml", []byte("\x00"), "")
+	checkError(t, []byte("\x00"), err)
 }
 
 func TestFind(t *testing.T) {

@@ -55,33 +55,30 @@ func decodeSegment(name string, v value, nodes []string) Segment {
 // decodeMembers resolves the globs of a segment's nodes. One that matches
 // nothing is most likely a typing mistake.
 func decodeMembers(v value, nodes []string) ([]string, bool) {
-	globOfNode := func(v value) (string, bool) {
+	chosen := make([]bool, len(nodes))
+	take := func(v value) (string, bool) {
 		pattern, ok := glob(v)
 		if !ok {
 			return "", false
 		}
-		for _, n := range nodes {
+		matches := false
+		for i, n := range nodes {
 			if matched, _ := path.Match(pattern, n); matched {
-				return pattern, true
+				chosen[i], matches = true, true
 			}
 		}
-		if len(nodes) == 0 {
-			return pattern, true // the document's fault lies there
+		if !matches && len(nodes) > 0 { // without nodes, the fault lies there
+			v.wrong(show(pattern)+" matches no node", choice(pattern, nodes))
 		}
-		v.wrong(show(pattern)+" matches no node", choice(pattern, nodes))
-		return "", false
+		return pattern, matches
 	}
-	globs, ok := list(1, globOfNode)(v)
-	if !ok {
+	if _, ok := list(1, take)(v); !ok {
 		return nil, false
 	}
 	var members []string
-	for _, n := range nodes {
-		for _, pattern := range globs {
-			if matched, _ := path.Match(pattern, n); matched {
-				members = append(members, n)
-				break
-			}
+	for i, n := range nodes {
+		if chosen[i] {
+			members = append(members, n)
 		}
 	}
 	return members, true

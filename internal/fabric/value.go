@@ -15,6 +15,7 @@ const (
 	maxSize    = 4 << 20 // bytes
 	maxEntries = 4096    // of one mapping
 	maxItems   = 256     // of one list
+	maxErrors  = 100     // after so many the rest is not looked at
 )
 
 // value is one YAML node with its field's name. Its methods turn it into a
@@ -43,6 +44,7 @@ func (v value) wrong(problem, hint string) {
 // is tells whether the value has that kind, and if not what it is instead.
 func (v value) is(kind yaml.Kind, hint string) bool {
 	switch {
+	case len(v.errors) >= maxErrors:
 	case v.node.Kind == yaml.AliasNode:
 		v.wrong("is an alias (*"+show(v.node.Value)+"), which the document does not use", "write the value itself")
 	case v.node.ShortTag() == "!!null":
