@@ -41,7 +41,7 @@ type engine struct {
 type watched struct {
 	session
 	told       State
-	failing    string // error of the last send, empty if it went out
+	failures   int // packets in a row that could not be sent
 	logWindow  time.Time
 	logged     int // lines in this window
 	suppressed int // changes that were not logged since
@@ -179,7 +179,7 @@ func (e *engine) work(now time.Time) {
 	for _, w := range e.sessions {
 		w.expire(now)
 		if p, due := w.transmit(now); due {
-			e.send(w, p)
+			e.send(w, p, now)
 		}
 		e.tell(w, now)
 	}
@@ -195,17 +195,19 @@ func (e *engine) deadline() time.Time {
 	return next
 }
 
-// send logs an error when it is a new one: a cable that is away fails with
-// every packet.
-func (e *engine) send(w *watched, p packet) {
+// failuresLogged is how many packets in a row must fail before that is worth
+// a line: about a second. A cable that comes up fails a few times.
+const failuresLogged = 10
+
+func (e *engine) send(w *watched, p packet, now time.Time) {
 	p.put(&e.buffer)
 	err := e.wire.Send(w.endpoint(), e.buffer[:])
 	if err == nil {
-		w.failing = ""
+		w.failures = 0
 		return
 	}
-	if text := err.Error(); text != w.failing {
-		w.failing = text
+	w.unsent(now)
+	if w.failures++; w.failures == failuresLogged {
 		e.log.Warn("bfd cannot send", "port", w.Port, "peer", w.Peer, "err", err)
 	}
 }

@@ -9,6 +9,9 @@ const slowInterval = time.Second
 // packets closer than this.
 const minGap = time.Millisecond
 
+// retryInterval is when to send again after an error of the system.
+const retryInterval = 100 * time.Millisecond
+
 // A detection time that is noticed this late was not watched meanwhile: the
 // process did not run. What arrived since is given starvedGrace to be read.
 const (
@@ -252,6 +255,12 @@ func (s *session) transmit(now time.Time) (packet, bool) {
 	s.sentAt, s.prompt = now, false
 	s.schedule(now)
 	return p, true
+}
+
+// unsent takes back a packet that could not be sent: the next try is soon,
+// because a cable that is not ready yet may be so in a moment.
+func (s *session) unsent(now time.Time) {
+	s.sendAt = now.Add(retryInterval)
 }
 
 func (s *session) packet() packet {
