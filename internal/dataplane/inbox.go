@@ -19,6 +19,7 @@ type wishes struct {
 	resync   bool
 	links    map[string]Link // nil: no news
 	down     map[string]struct{}
+	done     []func()
 }
 
 func (b *inbox) take() wishes {
@@ -66,6 +67,12 @@ func (r *Reconciler) UpdateRoutes(updates []RouteUpdate) {
 			}
 		}
 	})
+}
+
+// Then has done called once everything that was asked for before is in the
+// kernel, or was refused. It is called by the reconciler and must not block.
+func (r *Reconciler) Then(done func()) {
+	r.wish(func(w *wishes) { w.done = append(w.done, done) })
 }
 
 // Complete tells that what is desired is whole: from now on everything of

@@ -23,9 +23,9 @@ func portSysctls(port string) map[string]string {
 		v6 + "autoconf":      "0",
 		v6 + "forwarding":    "1",
 		v4 + "forwarding":    "1",
-		// Loose: packets of one flow come back over any port. Not 0, which
-		// conf/all/rp_filter=1 would override with strict.
-		v4 + "rp_filter":                   "2",
+		// Not even loose: a neighbour may send before the route back to it is
+		// here, and packets of one flow come back over any port.
+		v4 + "rp_filter":                   "0",
 		v4 + "ignore_routes_with_linkdown": "1",
 		v6 + "ignore_routes_with_linkdown": "1",
 	}

@@ -38,6 +38,7 @@ type Reconciler struct {
 
 	// Guarded by work.
 	intent   intent
+	done     []func() // see Then
 	ids      idAllocator
 	nextDump time.Time
 	notYet   time.Time // no dump before
@@ -97,8 +98,20 @@ func (r *Reconciler) step(ctx context.Context) time.Duration {
 	}
 	if r.isAdopted() {
 		r.reconcile(ctx)
+		r.callDone(ctx)
 	}
 	return max(time.Until(r.dumpDue()), 0)
+}
+
+// callDone tells those who wait that the kernel is as they asked for.
+func (r *Reconciler) callDone(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	for _, done := range r.done {
+		done()
+	}
+	r.done = nil
 }
 
 // dumpDue is when the kernel is to be looked at next.
@@ -258,6 +271,7 @@ func (r *Reconciler) takeInbox() {
 		r.intent.routes.update(update)
 	}
 	r.intent.complete = r.intent.complete || wishes.complete
+	r.done = append(r.done, wishes.done...)
 	if wishes.resync || r.concerned(wishes.links, wishes.down) {
 		r.lookSoon()
 	}

@@ -32,6 +32,7 @@ type dataPlane interface {
 	Set(dataplane.Desired)
 	SetFailed([]dataplane.NextHop)
 	UpdateRoutes([]dataplane.RouteUpdate)
+	Then(func())
 	Complete()
 	Report() dataplane.Report
 	Installed(netip.Prefix) ([]dataplane.NextHop, bool)
@@ -55,6 +56,7 @@ type liveness interface {
 type speaker interface {
 	Set(bgp.Desired) error
 	Events() <-chan bgp.Event
+	Applied()
 }
 
 // loop owns all that is known of the node. Only the goroutine of run touches it.
@@ -207,13 +209,18 @@ func (l *loop) heard(event bgp.Event) {
 }
 
 func (l *loop) peerChanged(event bgp.PeerChanged) {
+	peer := event.Peer
+	p, hasPort := l.ports[peer.Addr.Zone()]
 	if event.Gone {
-		delete(l.peers, event.Peer.Addr)
+		delete(l.peers, peer.Addr)
+		if hasPort {
+			p.lost(peer)
+		}
 		return
 	}
-	l.peers[event.Peer.Addr] = event.Peer
-	if p, ok := l.ports[event.Peer.Addr.Zone()]; ok && event.Peer.State == bgp.Established {
-		p.wasPeered = true
+	l.peers[peer.Addr] = peer
+	if hasPort && peer.State == bgp.Established {
+		p.wasPeered, p.met = true, peer
 	}
 }
 

@@ -46,15 +46,13 @@ func (t *table) count(p bgp.Paths, by int) {
 
 // pathsChanged hands changed best paths to the kernel.
 func (l *loop) pathsChanged(changed []bgp.Paths) {
-	if len(changed) == 0 {
-		return
-	}
 	updates := make([]dataplane.RouteUpdate, len(changed))
 	for i, p := range changed {
 		l.table.put(p)
 		updates[i] = l.plan.Route(p)
 	}
 	l.plane.UpdateRoutes(updates)
+	l.plane.Then(l.speaker.Applied)
 }
 
 // repeatRoutes hands down every route again, after the plan has changed what

@@ -17,7 +17,7 @@ func (s *Speaker) compose(n *neighbor) []byte {
 	var b []byte
 	b, n.queue.unicast = composeTable(b, s, n, s.unicast, n.queue.unicast, unicastFamily, appendPrefix)
 	b, n.queue.evpn = composeTable(b, s, n, s.evpn, n.queue.evpn, evpnFamily, appendEVPN)
-	if n.queue.empty() {
+	if n.queue.empty() && s.pending.settled() {
 		for _, f := range n.owesEnd {
 			b = appendEndOfRIB(b, f)
 		}

@@ -14,9 +14,13 @@ type pending struct {
 	prefixes  map[netip.Prefix]struct{}
 	routes    map[string]struct{}
 	converged bool
+	applying  map[netip.Prefix]struct{} // told, and not yet in force; nil: nothing is
 
 	ready seam.Event // composed, offered, not taken
 }
+
+// settled tells whether every path is in force and told.
+func (p *pending) settled() bool { return p.applying == nil && len(p.prefixes) == 0 }
 
 func (p *pending) peer(n *neighbor) {
 	if p.peers == nil {
@@ -72,6 +76,9 @@ func (s *Speaker) composeEvent() seam.Event {
 	if s.restarting.Load() {
 		return nil // the kernel still holds the routes of the run before
 	}
+	if p.applying != nil {
+		return nil
+	}
 	if len(p.prefixes) > 0 || len(p.routes) > 0 {
 		return s.composePaths()
 	}
@@ -82,14 +89,36 @@ func (s *Speaker) composeEvent() seam.Event {
 	return nil
 }
 
+// Applied tells that what the last PathsChanged told is in force.
+func (s *Speaker) Applied() {
+	select {
+	case s.applied <- struct{}{}:
+	default: // there is one to be taken already
+	}
+}
+
+// announceApplied passes on to peers what is in force now. What has changed
+// again meanwhile comes again.
+func (s *Speaker) announceApplied() {
+	for key := range s.pending.applying {
+		_, again := s.pending.prefixes[key]
+		if e, ok := s.unicast.entries[key]; ok && !again {
+			s.tellUnicast(e)
+		}
+	}
+	s.pending.applying = nil
+}
+
 func (s *Speaker) composePaths() seam.PathsChanged {
 	p := &s.pending
 	var event seam.PathsChanged
+	p.applying = make(map[netip.Prefix]struct{})
 	for key := range p.prefixes {
 		if len(event.Unicast) == eventSize {
 			break
 		}
 		delete(p.prefixes, key)
+		p.applying[key] = struct{}{}
 		event.Unicast = append(event.Unicast, s.paths(key))
 	}
 	for key := range p.routes {

@@ -42,9 +42,10 @@ type queue struct {
 
 func (q *queue) empty() bool { return len(q.unicast) == 0 && len(q.evpn) == 0 }
 
-// ready tells whether a batch may be composed for it now.
-func (n *neighbor) ready() bool {
-	return n.session != nil && n.idle && (!n.queue.empty() || len(n.owesEnd) > 0)
+// ready tells whether a batch may be composed for it now. End-of-RIB waits
+// until every path is settled: it tells that there is no more to come.
+func (n *neighbor) ready(settled bool) bool {
+	return n.session != nil && n.idle && (!n.queue.empty() || settled && len(n.owesEnd) > 0)
 }
 
 // wants tells whether a destination with this export is for the neighbor

@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -227,7 +228,7 @@ func (m sessionUp) apply(s *Speaker) {
 	n.owesEnd = slices.Clone(a.families)
 	tellEverything(s.unicast, n, &n.queue.unicast, nil)
 	tellEverything(s.evpn, n, &n.queue.evpn, nil)
-	s.log.Info("session established", "peer", n.addr, "name", a.hostname, "as", a.asn, "families", a.families)
+	s.log.Info("session established", "peer", n.addr, "name", a.hostname, "as", a.asn, "families", fmt.Sprint(a.families))
 	s.pending.peer(n)
 	s.checkConverged()
 }

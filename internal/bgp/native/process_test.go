@@ -62,6 +62,9 @@ func serveSpeaker() {
 			if out.Encode(&e) != nil {
 				return
 			}
+			if _, ok := e.(seam.PathsChanged); ok {
+				s.Applied()
+			}
 		}
 	}()
 	if err := s.Run(ctx); err != nil {

@@ -153,9 +153,18 @@ func evpnAttributes(r *seam.EVPNRoute) *attributes {
 	return a
 }
 
-// unicastChanged queues a destination for whoever must hear of it.
+// unicastChanged takes note of a destination whose paths changed. That it is
+// gone, peers hear at once; a way to it only when that is in force here, or
+// their packets would come before it (see Applied).
 func (s *Speaker) unicastChanged(e *entry[netip.Prefix]) {
 	s.pending.prefix(e.key)
+	if e.export().attrs == nil {
+		s.tellUnicast(e)
+	}
+}
+
+// tellUnicast queues a destination for all peers, if there is news of it.
+func (s *Speaker) tellUnicast(e *entry[netip.Prefix]) {
 	if e.tell(e.export()) {
 		for _, n := range s.neighbors {
 			if n.session != nil && !e.queue.has(n.index) {
@@ -166,6 +175,8 @@ func (s *Speaker) unicastChanged(e *entry[netip.Prefix]) {
 	}
 }
 
+// evpnChanged queues a destination for all peers. Whether packets arrive
+// does not depend on this node, unless it is the one that originates it.
 func (s *Speaker) evpnChanged(e *entry[string]) {
 	s.pending.route(e.key)
 	if e.tell(e.export()) {

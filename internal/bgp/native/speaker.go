@@ -24,12 +24,13 @@ import (
 
 // Speaker implements bgp.Speaker.
 type Speaker struct {
-	at     netip.AddrPort
-	log    *slog.Logger
-	events chan seam.Event
-	set    chan seam.Desired
-	inbox  chan message
-	ended  chan struct{} // closed when Run is over: nobody takes messages any more
+	at      netip.AddrPort
+	log     *slog.Logger
+	events  chan seam.Event
+	set     chan seam.Desired
+	inbox   chan message
+	applied chan struct{}
+	ended   chan struct{} // closed when Run is over: nobody takes messages any more
 
 	restarting atomic.Bool // best paths are held back (RFC 4724 §4.1)
 
@@ -61,6 +62,7 @@ func New(at netip.AddrPort, log *slog.Logger) *Speaker {
 		events:    make(chan seam.Event),
 		set:       make(chan seam.Desired, 1),
 		inbox:     make(chan message, 64),
+		applied:   make(chan struct{}, 1),
 		ended:     make(chan struct{}),
 		neighbors: make(map[netip.Addr]*neighbor),
 		strangers: make(strangers),
@@ -155,6 +157,8 @@ func (s *Speaker) loop(ctx, machines context.Context) {
 			m.apply(s)
 		case out <- event:
 			s.eventTaken()
+		case <-s.applied:
+			s.announceApplied()
 		case <-s.deadline.C:
 			s.expire()
 		}
@@ -168,7 +172,7 @@ func (s *Speaker) feed() {
 		return // RFC 4724 §4.1: nothing is advertised before all is known
 	}
 	for _, n := range s.neighbors {
-		for n.ready() {
+		for n.ready(s.pending.settled()) {
 			batch := s.compose(n)
 			if len(batch) == 0 {
 				continue
