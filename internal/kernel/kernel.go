@@ -29,11 +29,9 @@ const (
 // Kernel is the kernel of one network namespace. It implements
 // dataplane.Target; all methods are safe for concurrent use.
 type Kernel struct {
-	log *slog.Logger
-	ns  *netns.NS
-	// home tells that ns is the namespace of the process too: then /proc/sys
-	// needs no change of namespace.
-	home bool
+	log   *slog.Logger
+	ns    *netns.NS
+	inode uint64 // of ns
 	// conns are free connections: one for whoever looks or changes at
 	// length, one for failures, one for watching.
 	conns chan *conn
@@ -54,10 +52,15 @@ func New(log *slog.Logger) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	inode, err := ns.Inode()
+	if err != nil {
+		_ = ns.Close()
+		return nil, err
+	}
 	k := &Kernel{
 		log:      log,
 		ns:       ns,
-		home:     isHome(ns),
+		inode:    inode,
 		conns:    make(chan *conn, connections),
 		unmarked: olderThan(5, 18),
 	}

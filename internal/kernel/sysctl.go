@@ -6,9 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
-
-	"frond/internal/netns"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,22 +63,15 @@ func reason(err error) error {
 }
 
 // inside runs fn in the kernel's namespace: /proc/sys/net is that of the
-// thread that looks.
+// thread that looks. Only a thread that is elsewhere has to change.
 func (k *Kernel) inside(fn func() error) error {
-	if k.home {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var here unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &here) == nil && here.Ino == k.inode {
 		return fn()
 	}
 	return k.ns.Do(fn)
-}
-
-// isHome tells whether the process as a whole is in the namespace.
-func isHome(ns *netns.NS) bool {
-	inode, err := ns.Inode()
-	if err != nil {
-		return false
-	}
-	var st unix.Stat_t
-	return unix.Stat("/proc/self/ns/net", &st) == nil && st.Ino == inode
 }
 
 // olderThan compares the running kernel's version.
