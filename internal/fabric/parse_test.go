@@ -139,7 +139,6 @@ func TestGarbageThatFits(t *testing.T) {
 		"brackets":     fill("["),
 		"braces":       fill("{a: "),
 		"dashes":       fill("- "),
-		"lines":        fill("a: b\n"),
 		"keys":         fill("? "),
 		"quotes":       fill(`"`),
 		"late mistake": fill("a:\n- bbbbbbbbbbbbbbb\n") + "[",
@@ -176,6 +175,24 @@ func TestLargeDocument(t *testing.T) {
 	wrong := document("nodes-%")
 	_, err = Parse("fabric.yaml", wrong, "")
 	checkError(t, wrong, err)
+}
+
+func TestLimits(t *testing.T) {
+	const head = "fabric: apollo\nunderlay: {loopbacks: [10.0.0.0/8]}\n"
+	ports := strings.Repeat("eth0, ", maxItems+1)
+	var nodes strings.Builder
+	for i := range maxEntries + 1 {
+		fmt.Fprintf(&nodes, "  n%d: {}\n", i)
+	}
+	for document, want := range map[string]string{
+		head + "nodes:\n" + nodes.String():                                         "fabric.yaml:4:3: nodes: has 4097 entries; at most 4096 fit into one document",
+		head + "nodes: {a: {loopback: 10.0.0.1, reserved_ports: [" + ports + "]}}": "fabric.yaml:3:49: nodes.a.reserved_ports: has 257 items; at most 256 fit",
+	} {
+		_, err := Parse("fabric.yaml", []byte(document), "")
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v\nwant %s", err, want)
+		}
+	}
 }
 
 // An editor of another system ends lines and begins files in its own way.
