@@ -22,10 +22,22 @@ type port struct {
 	neighbor  netip.Addr
 	since     time.Time // when carrier or neighbour last changed
 	wasPeered bool      // there was a session on this port in this run
+	// met is the peer that last had a session here: who it is stays known
+	// while BGP has none configured.
+	met   bgp.PeerStatus
+	flaps uint64 // sessions that left Established with peers that are no longer configured
 }
 
 // connected tells whether packets can leave: carrier, and an address to send from.
 func (p *port) connected() bool { return p.link.Carrier && p.link.LinkLocal.IsValid() }
+
+// lost keeps the count of a peer that is no longer configured.
+func (p *port) lost(peer bgp.PeerStatus) {
+	p.flaps += peer.Flaps
+	if peer.State == bgp.Established {
+		p.flaps++
+	}
+}
 
 // settle brings ports into line with links and decides who is the neighbour on each.
 func (l *loop) settle(now time.Time) {
@@ -64,7 +76,7 @@ func (l *loop) settlePort(p *port, link dataplane.Link, now time.Time) {
 	}
 	if p.neighbor != before {
 		p.since = now
-		l.log.Info("neighbour", "port", link.Name, "address", orNobody(p.neighbor), "before", orNobody(before))
+		l.log.Debug("neighbour chosen", "port", link.Name, "address", orNobody(p.neighbor), "before", orNobody(before))
 	}
 }
 
@@ -124,7 +136,7 @@ func (l *loop) ownPort(a netip.Addr) string {
 	return ""
 }
 
-// loop returns the port at the other end of the cable if that is this node's.
+// loopsTo returns the port at the other end of the cable if that is this node's.
 func (l *loop) loopsTo(p *port) string {
 	for _, n := range p.heard {
 		if name := l.ownPort(n.Addr); name != "" {

@@ -46,9 +46,13 @@ func (l *loop) peerOn(name string, now time.Time) status.Peer {
 	}
 	leg := dataplane.NextHop{Port: name, Via: p.neighbor}
 	s.Address = p.neighbor.String()
+	if p.met.Addr == plan.Address(leg) {
+		introduce(&s, p.met)
+	}
 	if peer, ok := l.peers[plan.Address(leg)]; ok {
 		describe(&s, peer)
 	}
+	s.Flaps += p.flaps
 	established := s.State == string(bgp.Established)
 	s.BFD = l.bfdWord(leg, established)
 	switch c := l.cable[leg]; {
@@ -82,9 +86,8 @@ func (l *loop) whyNobody(p *port) string {
 
 // describe copies what the speaker knows of a session.
 func describe(s *status.Peer, peer bgp.PeerStatus) {
-	s.Name, s.ASN, s.Software = peer.Hostname, peer.ASN, peer.Software
-	if peer.RouterID.IsValid() {
-		s.RouterID = peer.RouterID.String()
+	if peer.ASN != 0 {
+		introduce(s, peer)
 	}
 	s.State, s.Reason, s.Since = string(peer.State), peer.Reason, peer.Since
 	s.Restarting, s.Flaps, s.HoldSeconds = peer.Restarting, peer.Flaps, peer.Hold.Seconds()
@@ -93,6 +96,11 @@ func describe(s *status.Peer, peer bgp.PeerStatus) {
 	if peer.State == bgp.Established {
 		s.Reason = ""
 	}
+}
+
+// introduce copies who the peer said it is.
+func introduce(s *status.Peer, peer bgp.PeerStatus) {
+	s.Name, s.ASN, s.RouterID, s.Software = peer.Hostname, peer.ASN, peer.RouterID.String(), peer.Software
 }
 
 func counts(of [bgp.Families]int) map[string]int {
