@@ -108,7 +108,7 @@ func (l *loop) kernelConditions(now time.Time) []status.Condition {
 		}
 	}
 	for _, problem := range report.Problems {
-		subject, _, _ := strings.Cut(problem.Text, ":")
+		subject, _, _ := strings.Cut(problem.Text, ": ")
 		c := status.Condition{Name: kernelRefused, Subject: subject, Severity: status.Failure, Text: problem.Text, Since: problem.Since}
 		if path, ok := strings.CutPrefix(subject, "set sysctl "); ok {
 			c.Name, c.Subject = sysctlNotSet, path
