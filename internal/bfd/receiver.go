@@ -14,9 +14,7 @@ import (
 // maxReceiveFailures in a row are no longer errors that pass.
 const maxReceiveFailures = 100
 
-// receiver reads one port's control packets. It calls recvmsg(2) itself, into
-// memory that it has once: the wrappers of x/sys and net allocate an address
-// for every packet, and this process is to stay small under a flood.
+// receiver reads one port's control packets into memory that it has once.
 type receiver struct {
 	port     string
 	arrivals chan<- arrival
@@ -84,9 +82,8 @@ func (r *receiver) run(socket *os.File) error {
 func (r *receiver) recvmsg(fd uintptr) bool {
 	r.header.Namelen = unix.SizeofSockaddrInet6
 	r.header.SetControllen(len(r.control))
-	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.header)), 0)
-	r.length, r.errno = int(n), errno
-	return errno != unix.EAGAIN
+	r.length, r.errno = recvmsg(int(fd), &r.header)
+	return r.errno != unix.EAGAIN
 }
 
 // accept checks what was read: hop limit, source, contents.

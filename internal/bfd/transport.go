@@ -1,6 +1,7 @@
 package bfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,7 +42,6 @@ type transport struct {
 	arrivals  chan<- arrival
 	log       *slog.Logger
 	ports     map[string]*port
-	control   int // socket for questions about devices, -1 before the first
 	receivers sync.WaitGroup
 	dropped   atomic.Uint64
 }
@@ -49,20 +49,20 @@ type transport struct {
 // port is a device with its sockets, as long as the device stays the same.
 type port struct {
 	name    string
-	ifreq   *unix.Ifreq
 	index   uint32
 	receive *os.File // in Go's poller, so that closing it ends the receiver
+	fd      int      // of receive
 	closed  chan struct{}
-	senders map[endpoint]sender
+	senders map[endpoint]*sender
 }
 
 type sender struct {
 	fd int
-	to *unix.SockaddrInet6
+	to unix.RawSockaddrInet6
 }
 
 func newTransport(arrivals chan<- arrival, log *slog.Logger) *transport {
-	return &transport{arrivals: arrivals, log: log, ports: map[string]*port{}, control: -1}
+	return &transport{arrivals: arrivals, log: log, ports: map[string]*port{}}
 }
 
 // Send implements wire. It looks at the device every time (about a
@@ -80,7 +80,7 @@ func (t *transport) Send(to endpoint, packet []byte) error {
 		}
 		p.senders[to] = s
 	}
-	if err := unix.Sendto(s.fd, packet, 0, s.to); err != nil {
+	if err := sendto(s.fd, packet, &s.to); err != nil {
 		return fmt.Errorf("send to %s: %w", to, err)
 	}
 	return nil
@@ -107,16 +107,12 @@ func (t *transport) Close() {
 		t.close(p)
 	}
 	t.receivers.Wait()
-	if t.control >= 0 {
-		_ = unix.Close(t.control)
-		t.control = -1
-	}
 }
 
 // open returns a port whose sockets are bound to the device that has the name now.
 func (t *transport) open(name string) (*port, error) {
 	if p := t.ports[name]; p != nil {
-		if t.current(p) {
+		if deviceHasName(p.fd, p.index, name) {
 			return p, nil
 		}
 		t.close(p)
@@ -135,21 +131,6 @@ func (t *transport) open(name string) (*port, error) {
 	return p, nil
 }
 
-// current asks whether the index still has the name, netdevice(7). Asking for
-// the index of a name would have the kernel run modprobe when there is none.
-func (t *transport) current(p *port) bool {
-	if t.control < 0 {
-		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return false
-		}
-		t.control = fd
-	}
-	p.ifreq.SetUint32(p.index)
-	err := unix.IoctlIfreq(t.control, unix.SIOCGIFNAME, p.ifreq)
-	return err == nil && p.ifreq.Name() == p.name
-}
-
 func (t *transport) close(p *port) {
 	close(p.closed)
 	_ = p.receive.Close()
@@ -163,10 +144,6 @@ func (t *transport) close(p *port) {
 // openPort listens for control packets of one device. It does not share the
 // UDP port: two daemons that both answered would be worse than an error.
 func openPort(device string) (*port, error) {
-	ifreq, err := unix.NewIfreq(device)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", device, err)
-	}
 	fd, err := openSocket(device, controlPort)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: UDP port %d is taken, another BFD daemon runs here: %w", device, controlPort, err)
@@ -185,16 +162,16 @@ func openPort(device string) (*port, error) {
 	}
 	return &port{
 		name:    device,
-		ifreq:   ifreq,
 		index:   uint32(index),
 		receive: os.NewFile(uintptr(fd), "bfd "+device),
+		fd:      fd,
 		closed:  make(chan struct{}),
-		senders: map[endpoint]sender{},
+		senders: map[endpoint]*sender{},
 	}, nil
 }
 
 // openSender finds a free source port, starting at random.
-func (p *port) openSender(to endpoint) (sender, error) {
+func (p *port) openSender(to endpoint) (*sender, error) {
 	const ports = lastSourcePort - firstSourcePort + 1
 	start := rand.IntN(ports)
 	var err error
@@ -209,10 +186,14 @@ func (p *port) openSender(to endpoint) (sender, error) {
 		}
 		// Nobody has a reason to send here: what comes is not kept.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
-		address := &unix.SockaddrInet6{Port: controlPort, ZoneId: p.index, Addr: to.peer.As16()}
-		return sender{fd, address}, nil
+		return &sender{fd, unix.RawSockaddrInet6{
+			Family:   unix.AF_INET6,
+			Port:     networkOrder(controlPort),
+			Addr:     to.peer.As16(),
+			Scope_id: p.index,
+		}}, nil
 	}
-	return sender{}, fmt.Errorf("open source port to %s: %w", to, err)
+	return nil, fmt.Errorf("open source port to %s: %w", to, err)
 }
 
 func openSocket(device string, port int) (int, error) {
@@ -250,4 +231,8 @@ func bindSocket(fd int, device string, port int) error {
 		return fmt.Errorf("bind to port %d: %w", port, err)
 	}
 	return nil
+}
+
+func networkOrder(port uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, port))
 }
