@@ -224,6 +224,17 @@ func TestRecabledUnderRoutes(t *testing.T) {
 	r.wantFailed("another one is there", spine1)
 }
 
+func TestPortReplacedUnderItsName(t *testing.T) {
+	r := began(t, link("eth0", 1))
+	r.hear("eth0", "fe80::1")
+	r.session(spine1, bgp.Established)
+	r.setLinks(link("eth0", 9))
+	r.wantPeers("another interface of that name")
+	if len(r.ra.ports) != 1 || r.ra.ports[0].Index != 9 {
+		t.Errorf("discovery on %v, want the new interface", r.ra.ports)
+	}
+}
+
 func TestPeerRestarts(t *testing.T) {
 	r := began(t, link("eth0", 1))
 	r.hear("eth0", "fe80::1")
