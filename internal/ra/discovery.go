@@ -8,231 +8,172 @@ package ra
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
-	"net"
-	"net/netip"
-	"slices"
 	"sync"
-	"time"
 )
 
-// Times of discovery.
-const (
-	// Interval is the time between unsolicited advertisements, less up to a
-	// quarter, as RFC 4861 §6.2.1 asks for jitter.
-	Interval = 10 * time.Second
-	// Lifetime is how long a neighbour is remembered that says nothing.
-	Lifetime = 3 * Interval
-	// eagerInterval separates the first few advertisements of a port.
-	eagerInterval = 500 * time.Millisecond
-	eagerCount    = 3
-	// answerInterval bounds answers to solicitations and new neighbours
-	// (MIN_DELAY_BETWEEN_RAS of RFC 4861 §10 is longer: there it spares hosts,
-	// here a cable has two ends).
-	answerInterval = 50 * time.Millisecond
-)
-
-// Port is an interface to discover on.
-type Port struct {
-	Name  string
-	Index int
-	Addr  netip.Addr // own link-local address, without zone
-	MAC   net.HardwareAddr
-}
-
-func (p Port) equal(o Port) bool {
-	return p.Name == o.Name && p.Index == o.Index && p.Addr == o.Addr && slices.Equal(p.MAC, o.MAC)
-}
-
-// Neighbors is everybody who was heard on a port, in the order in which they came.
+// Neighbors is the whole of what is heard on a port.
 type Neighbors struct {
-	Port      string
+	Port string
+	// Neighbors are the routers on the cable, at most 4, the earliest found
+	// first. One that was there before is not pushed out by others; it leaves
+	// when it is silent: after Lifetime, or within seconds once somebody new
+	// has appeared beside it and it does not answer when asked.
 	Neighbors []Neighbor
+	// Looped: our own advertisements come back, so the cable ends at this
+	// very port, or something on it reflects. We are never our own neighbour.
+	Looped bool
 }
+
+func (n Neighbors) empty() bool { return len(n.Neighbors) == 0 && !n.Looped }
 
 // Discovery sends and hears advertisements on a set of ports.
 type Discovery struct {
 	log    *slog.Logger
-	set    chan []Port
+	open   func(Port) (*socket, error)
 	events chan Neighbors
 
-	// What follows is owned by Run's goroutine.
-	ports   map[string]*port
-	heard   chan heard
-	changed map[string]struct{} // ports whose neighbours are to be told
-	readers sync.WaitGroup
+	mu    sync.Mutex
+	ports []Port        // as last set
+	wake  chan struct{} // there is something new in ports
+
+	reports chan Neighbors // from speakers
 }
 
 // New makes a Discovery that does nothing until Run.
 func New(log *slog.Logger) *Discovery {
 	return &Discovery{
 		log:     log,
-		set:     make(chan []Port, 1),
+		open:    openSocket,
 		events:  make(chan Neighbors),
-		ports:   make(map[string]*port),
-		heard:   make(chan heard, 64),
-		changed: make(map[string]struct{}),
+		wake:    make(chan struct{}, 1),
+		reports: make(chan Neighbors),
 	}
 }
 
-// SetPorts hands over the whole set of ports. A port that was there already
-// and is unchanged goes on as it was.
+// SetPorts hands over the whole set of ports. One that is unchanged goes on
+// as it was, or starts again if it had vanished; one that changed starts with
+// no neighbours. A port whose link-local address is not known yet is left
+// alone. It never blocks, and may be called at any time.
+//
+// Taking out a port that has no carrier and setting it again when it has one
+// makes discovery after a cable was plugged as fast as can be.
 func (d *Discovery) SetPorts(ports []Port) {
-	for {
-		select {
-		case d.set <- ports:
-			return
-		case <-d.set: // one that was never looked at
-		}
+	d.mu.Lock()
+	d.ports = append([]Port(nil), ports...)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
 	}
 }
 
-// Events tells a port's neighbours each time they change; of several changes
-// that were not taken, the last is told.
+// Events tells what is heard on a port each time it changes; of several
+// changes that were not taken, the last. A port that is taken out or vanishes
+// has no neighbours. The channel is never closed.
 func (d *Discovery) Events() <-chan Neighbors { return d.events }
 
-// Run discovers until ctx ends.
+// Run discovers until ctx ends, and may be called once.
 func (d *Discovery) Run(ctx context.Context) error {
-	defer d.readers.Wait()
-	defer d.closeAll()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	ports := make(map[string]*running)
+	out := newOutbox()
+	defer func() {
+		for _, r := range ports {
+			r.stop()
+		}
+	}()
 	for {
-		event, out := d.next()
-		timer.Reset(d.untilWork(time.Now()))
+		event, ok := out.first()
+		events := d.events
+		if !ok {
+			events = nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case ports := <-d.set:
-			d.apply(ctx, ports)
-		case h := <-d.heard:
-			d.take(h)
-		case now := <-timer.C:
-			d.work(ctx, now)
-		case out <- event:
-			delete(d.changed, event.Port)
+		case <-d.wake:
+			d.apply(ctx, ports, out)
+		case n := <-d.reports:
+			out.put(n)
+		case events <- event:
+			out.took()
 		}
 	}
 }
 
-// next returns an event to offer; its channel is nil while there is none.
-func (d *Discovery) next() (Neighbors, chan<- Neighbors) {
-	for name := range d.changed {
-		n := Neighbors{Port: name}
-		if p, ok := d.ports[name]; ok {
-			n.Neighbors = slices.Clone(p.table)
+// apply stops what is not wanted any more and starts what is not running.
+func (d *Discovery) apply(ctx context.Context, ports map[string]*running, out *outbox) {
+	wanted := d.wanted()
+	for name, r := range ports {
+		if w, ok := wanted[name]; ok && w.equal(r.port) && !r.ended() {
+			continue
 		}
-		return n, d.events
-	}
-	return Neighbors{}, nil
-}
-
-func (d *Discovery) apply(ctx context.Context, ports []Port) {
-	wanted := make(map[string]Port, len(ports))
-	for _, p := range ports {
-		wanted[p.Name] = p
-	}
-	for name, p := range d.ports {
-		if w, ok := wanted[name]; !ok || !w.equal(p.Port) {
-			p.close()
-			delete(d.ports, name)
-			d.changed[name] = struct{}{}
-		}
+		r.stop()
+		delete(ports, name)
+		out.put(Neighbors{Port: name})
 	}
 	for name, w := range wanted {
-		if _, ok := d.ports[name]; !ok {
-			p := &port{Port: w}
-			d.ports[name] = p
-			d.advance(ctx, p, time.Now())
+		if _, ok := ports[name]; ok {
+			continue
 		}
+		s, err := newSpeaker(w, d.log, d.open, d.report)
+		if err != nil {
+			d.log.Error("cannot discover neighbours", "port", name, "error", err)
+			continue
+		}
+		ports[name] = start(ctx, s)
 	}
 }
 
-// untilWork tells how long nothing is due.
-func (d *Discovery) untilWork(now time.Time) time.Duration {
-	next := now.Add(Interval)
+// wanted is the set of ports that discovery is possible on.
+func (d *Discovery) wanted() map[string]Port {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	wanted := make(map[string]Port, len(d.ports))
 	for _, p := range d.ports {
-		if p.due.Before(next) {
-			next = p.due
-		}
-		if end := p.table.next(); !end.IsZero() && end.Before(next) {
-			next = end
+		if p.Addr.IsLinkLocalUnicast() && p.Addr.Is6() && p.Index > 0 {
+			p.Addr = p.Addr.WithZone("")
+			wanted[p.Name] = p
 		}
 	}
-	return max(next.Sub(now), 0)
+	return wanted
 }
 
-// work does what is due at a moment: opens, advertises, forgets.
-func (d *Discovery) work(ctx context.Context, now time.Time) {
-	for _, p := range d.ports {
-		if !now.Before(p.due) {
-			d.advance(ctx, p, now)
-		}
-		if p.table.expire(now) {
-			d.changed[p.Name] = struct{}{}
-		}
+// report hands a speaker's news to Run, unless the speaker is to stop.
+func (d *Discovery) report(ctx context.Context, n Neighbors) {
+	select {
+	case d.reports <- n:
+	case <-ctx.Done():
 	}
 }
 
-// advance opens the port if that is still to be done, and advertises.
-func (d *Discovery) advance(ctx context.Context, p *port, now time.Time) {
-	if p.conn == nil && !d.open(ctx, p, now) {
-		return
-	}
-	p.sent++
-	p.due = now.Add(Interval - rand.N(Interval/4))
-	if p.sent < eagerCount {
-		p.due = now.Add(eagerInterval)
-		p.solicit()
-	}
-	p.advertise(now)
+// running is a speaker's goroutine.
+type running struct {
+	port   Port
+	cancel context.CancelFunc
+	done   chan struct{}
 }
 
-// open begins to listen. While the address is tentative or the port is on
-// its way out that fails, and is tried again soon.
-func (d *Discovery) open(ctx context.Context, p *port, now time.Time) bool {
-	if err := p.listen(); err != nil {
-		if !p.complained {
-			d.log.Warn("cannot discover neighbours yet", "port", p.Name, "error", err)
-			p.complained = true
-		}
-		p.due = now.Add(eagerInterval / 10)
+func start(ctx context.Context, s *speaker) *running {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &running{port: s.Port, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		s.run(ctx)
+	}()
+	return r
+}
+
+// stop ends the goroutine and waits until it has.
+func (r *running) stop() {
+	r.cancel()
+	<-r.done
+}
+
+func (r *running) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
 		return false
-	}
-	p.complained = false
-	d.readers.Go(func() { read(ctx, p, p.conn, d.heard) })
-	return true
-}
-
-// take notes what a reader heard.
-func (d *Discovery) take(h heard) {
-	if p := d.ports[h.port.Name]; p != h.port {
-		return // that port is gone
-	}
-	now := time.Now()
-	if h.err != nil {
-		d.reopen(h, now)
-		return
-	}
-	if h.solicitation {
-		h.port.answer(now)
-		return
-	}
-	if h.port.table.hear(h.from, now) {
-		d.changed[h.port.Name] = struct{}{}
-		h.port.answer(now)
-	}
-}
-
-// reopen closes a port whose socket failed, to be opened again soon.
-func (d *Discovery) reopen(h heard, now time.Time) {
-	h.port.close()
-	h.port.conn = nil
-	h.port.due = now.Add(eagerInterval)
-}
-
-func (d *Discovery) closeAll() {
-	for _, p := range d.ports {
-		p.close()
 	}
 }

@@ -3,249 +3,236 @@ package ra
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/netip"
-	"os"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"go.uber.org/goleak"
-
-	"frond/internal/netns"
+	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func TestTable(t *testing.T) {
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	addr := func(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("fe80::%x", n+1)) }
-	var tb table
-	if !tb.hear(addr(0), at(0)) || tb.hear(addr(0), at(1)) {
-		t.Error("a neighbour is new once")
-	}
-	for n := 1; n < 1000; n++ { // a flood
-		if !tb.hear(addr(n), at(2)) {
-			t.Fatal("a neighbour is new once")
-		}
-	}
-	if len(tb) != maxNeighbors || tb[0].Addr != addr(0) || tb[maxNeighbors-1].Addr != addr(999) {
-		t.Errorf("after the flood: %v", tb)
-	}
-	if tb.expire(at(1).Add(Lifetime - 1)) {
-		t.Error("expired too early")
-	}
-	if !tb.expire(at(1).Add(Lifetime)) || len(tb) != maxNeighbors-1 {
-		t.Error("the first did not expire")
-	}
-	if !tb.next().Equal(at(2).Add(Lifetime)) {
-		t.Error("the rest expire at", tb.next())
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	l := limiter{known: make(map[source]time.Time)}
-	now := time.Unix(100, 0)
-	me := source{addr: netip.MustParseAddr("fe80::1")}
-	if !l.allow(me, now) || l.allow(me, now) || !l.allow(source{me.addr, true}, now) {
-		t.Error("once of each kind in one moment")
-	}
-	allowed := 0
-	for i := range 100_000 {
-		if l.allow(source{addr: netip.MustParseAddr(fmt.Sprintf("fe80::2:%x", i%60_000))}, now) {
-			allowed++
-		}
-	}
-	if allowed > freshRate || len(l.known) > knownSize {
-		t.Errorf("%d of a flood allowed, %d remembered", allowed, len(l.known))
-	}
-	if !l.allow(me, now.Add(knownGap)) {
-		t.Error("a known neighbour must be heard in a flood")
-	}
-}
-
-// In tests, a Discovery's sockets are opened by goroutines, so each runs in
-// the namespace of the process: the far ends of the cables are others'.
-// Here both ends are in one namespace, which link-local scope allows.
-func cable(t *testing.T, a, b string) (Port, Port) {
-	t.Helper()
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: a}, PeerName: b}
-	must(t, netlink.LinkAdd(veth))
-	return up(t, a), up(t, b)
-}
-
-func up(t *testing.T, name string) Port {
-	t.Helper()
-	must(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0))
-	link, err := netlink.LinkByName(name)
-	must(t, err)
-	must(t, netlink.LinkSetUp(link))
-	hw := link.Attrs().HardwareAddr
-	addr, _ := netip.AddrFromSlice(net.IP{0xfe, 0x80, 0, 0, 0, 0, 0, 0, hw[0] ^ 2, hw[1], hw[2], 0xff, 0xfe, hw[3], hw[4], hw[5]})
-	return Port{Name: name, Index: link.Attrs().Index, Addr: addr, MAC: hw}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// isolated reruns the test in a process of its own inside a fresh network
-// namespace, and returns true there.
-func isolated(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("FROND_TEST_ISOLATED") == t.Name() {
-		return true
-	}
-	name := fmt.Sprintf("ra%d-%s", os.Getpid(), t.Name())
-	must(t, netns.Create(name))
-	defer func() { must(t, netns.Delete(name)) }()
-	ns, err := netns.Open(name)
-	must(t, err)
-	defer func() { must(t, ns.Close()) }()
-	cmd := testCommand(t)
-	out := &output{t: t}
-	cmd.Stdout, cmd.Stderr = out, out
-	must(t, ns.Start(cmd))
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
-	return false
-}
-
-func run(t *testing.T) *Discovery {
-	t.Helper()
-	d := New(slog.New(slog.DiscardHandler))
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- d.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		must(t, <-done)
-	})
-	return d
-}
-
-// expect waits until a port's neighbours are exactly these.
-func expect(t *testing.T, d *Discovery, port string, want ...netip.Addr) {
-	t.Helper()
-	limit := time.After(10 * time.Second)
-	var last []Neighbor
-	for {
-		select {
-		case n := <-d.Events():
-			if n.Port != port {
-				continue
-			}
-			last = n.Neighbors
-			same := len(last) == len(want)
-			for i := range min(len(last), len(want)) {
-				same = same && last[i].Addr == want[i]
-			}
-			if same {
-				return
-			}
-		case <-limit:
-			t.Fatalf("%s: last heard %v, want %v", port, last, want)
-		}
-	}
-}
-
 func TestBothEndsFindEachOther(t *testing.T) {
-	if !isolated(t) {
-		return
-	}
-	a, b := cable(t, "eth1", "eth2")
-	x, y := run(t), run(t)
-	x.SetPorts([]Port{a})
-	y.SetPorts([]Port{b})
-	expect(t, x, "eth1", b.Addr)
-	expect(t, y, "eth2", a.Addr)
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x, y := a.discover(portA), b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+	expect(t, y, "eth1", portA.Addr)
+}
 
-	// The port vanishes, and comes back with another end.
-	link, err := netlink.LinkByName("eth1")
-	must(t, err)
-	must(t, netlink.LinkDel(link))
+func TestTentativeAddress(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	_, portB := cable(a, "eth1", b, "eth1")
+	must(t, a.nl.LinkSetDown(a.link("eth1")))
+	portA := a.up("eth1", true)
+	x, y := a.discover(portA), b.discover(portB)
+	expect(t, y, "eth1", portA.Addr)
+	expect(t, x, "eth1", portB.Addr)
+}
+
+func TestPortVanishesAndComesBack(t *testing.T) {
+	t.Parallel()
+	a, b, c := newHost(t), newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x := a.discover(portA)
+	b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+
+	must(t, a.nl.LinkDel(a.link("eth1")))
+	expect(t, x, "eth1") // found by itself
+
+	portA, portC := cable(a, "eth1", c, "eth1")
+	c.discover(portC)
+	x.SetPorts([]Port{portA})
+	expect(t, x, "eth1", portC.Addr)
 	x.SetPorts(nil)
 	expect(t, x, "eth1")
-	a, c := cable(t, "eth1", "eth3")
-	x.SetPorts([]Port{a})
-	y.SetPorts([]Port{c})
-	expect(t, x, "eth1", c.Addr)
 }
 
-func TestSomebodyThirdOnTheCable(t *testing.T) {
-	if !isolated(t) {
-		return
+// A port that is set once and unchanged must come back when its device moves
+// away and returns with the index that it had.
+func TestUnchangedPortStartsAgain(t *testing.T) {
+	t.Parallel()
+	a, b, away := newHost(t), newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x := a.discover(portA)
+	b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+	must(t, a.nl.LinkSetNsFd(a.link("eth1"), away.ns.Fd()))
+	expect(t, x, "eth1")
+	must(t, away.nl.LinkSetNsFd(away.link("eth1"), a.ns.Fd()))
+	if back := a.up("eth1", false); !back.equal(portA) {
+		t.Fatalf("came back as %+v, was %+v", back, portA)
 	}
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}}
-	must(t, netlink.LinkAdd(bridge))
-	must(t, netlink.LinkSetUp(bridge))
+	x.SetPorts([]Port{portA})
+	expect(t, x, "eth1", portB.Addr)
+}
+
+// On a bridge there may be a third, and a machine may be taken away while the
+// port keeps its carrier.
+func TestNeighborsOnABridge(t *testing.T) {
+	t.Parallel()
+	sw := newHost(t)
+	bridge := sw.bridge()
 	var ports []Port
+	var all []*host
 	for i := range 3 {
-		inner, outer := cable(t, fmt.Sprintf("eth%d", i), fmt.Sprintf("out%d", i))
-		link, err := netlink.LinkByName(outer.Name)
-		must(t, err)
-		must(t, netlink.LinkSetMaster(link, bridge))
-		ports = append(ports, inner)
+		h := newHost(t)
+		port, out := cable(h, "eth1", sw, fmt.Sprintf("out%d", i))
+		must(t, sw.nl.LinkSetMaster(sw.link(out.Name), bridge))
+		ports, all = append(ports, port), append(all, h)
 	}
-	x, y, z := run(t), run(t), run(t)
-	x.SetPorts(ports[:1])
-	y.SetPorts(ports[1:2])
-	expect(t, x, "eth0", ports[1].Addr)
-	z.SetPorts(ports[2:])
-	expect(t, x, "eth0", ports[1].Addr, ports[2].Addr)
+	x := all[0].discover(ports[0])
+	all[1].discover(ports[1])
+	expect(t, x, "eth1", ports[1].Addr)
+	all[2].discover(ports[2])
+	expect(t, x, "eth1", ports[1].Addr, ports[2].Addr)
+	must(t, sw.nl.LinkSetNoMaster(sw.link("out1")))
+	expect(t, x, "eth1", ports[2].Addr)
 }
 
-// TestFlood sends advertisements from random addresses as fast as it can.
-func TestFlood(t *testing.T) {
-	if !isolated(t) {
-		return
+func TestLoop(t *testing.T) {
+	t.Parallel()
+	a, sw := newHost(t), newHost(t)
+	port, out := cable(a, "eth1", sw, "out")
+	must(t, sw.nl.LinkSetMaster(sw.link(out.Name), sw.bridge()))
+	must(t, sw.nl.LinkSetHairpin(sw.link(out.Name), true))
+	x := a.discover(port)
+	await(t, x, "eth1", "a loop and nobody", func(n Neighbors) bool { return n.Looped && len(n.Neighbors) == 0 })
+}
+
+// Two sockets on one port hear each other's multicast inside the machine.
+func TestOwnMulticastIsNoLoop(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x := a.discover(portA)
+	y := b.discover(portB)
+	expect(t, y, "eth1", portA.Addr)
+	expect(t, x, "eth1", portB.Addr)
+	var other *socket
+	a.do(func() (err error) {
+		other, err = openSocket(portA)
+		return err
+	})
+	defer other.close()
+	a.do(func() error {
+		return controlSetsockopt(other, unix.IPV6_MULTICAST_LOOP, 1)
+	})
+	message, err := advertise(portA.MAC)
+	must(t, err)
+	must(t, other.send(message, allNodes))
+	b.sender(portB).send(frame(portA, netip.MustParseAddr("fe80::abcd"), 255, bareAdvertisement))
+	await(t, x, "eth1", "no loop", func(n Neighbors) bool {
+		if n.Looped {
+			t.Error("took what it heard from its own machine for a loop")
+		}
+		return len(n.Neighbors) == 2
+	})
+}
+
+func controlSetsockopt(s *socket, option, value int) error {
+	var err error
+	if controlErr := s.conn.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, option, value)
+	}); controlErr != nil {
+		return controlErr
 	}
-	a, b := cable(t, "eth1", "eth2")
-	c, e := cable(t, "eth3", "eth4")
-	x, y, z := run(t), run(t), run(t)
-	x.SetPorts([]Port{a, c})
-	y.SetPorts([]Port{b})
-	expect(t, x, "eth1", b.Addr)
-	var before runtime.MemStats
-	runtime.ReadMemStats(&before)
-	flood(t, b, a, 100_000)
-	z.SetPorts([]Port{e})
-	expect(t, x, "eth3", e.Addr) // the other port does not suffer
-	var after runtime.MemStats
-	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 8<<20 {
+	return err
+}
+
+// What RFC 4861 §6.1.2 says must be discarded.
+func TestUnsoundIsIgnored(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x := a.discover(portA)
+	b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+	wire := b.sender(portB)
+	bad := netip.MustParseAddr("fe80::bad")
+	for _, tt := range []struct {
+		name     string
+		source   netip.Addr
+		hopLimit int
+		message  []byte
+	}{
+		{"forwarded by a router", bad, 254, bareAdvertisement},
+		{"not link-local", netip.MustParseAddr("2001:db8::1"), 255, bareAdvertisement},
+		{"cut short", bad, 255, bareAdvertisement[:12]},
+		{"code 1", bad, 255, append([]byte{134, 1}, bareAdvertisement[2:]...)},
+		{"option of length zero", bad, 255, append(slices.Clone(bareAdvertisement), 1, 0, 0, 0, 0, 0, 0, 0)},
+		{"another type", bad, 255, append([]byte{136}, bareAdvertisement[1:]...)},
+	} {
+		t.Log(tt.name)
+		wire.send(frame(portA, tt.source, tt.hopLimit, tt.message))
+	}
+	sound := netip.MustParseAddr("fe80::abcd")
+	wire.send(frame(portA, sound, 255, bareAdvertisement))
+	expectNext(t, x, Neighbors{Port: "eth1", Neighbors: []Neighbor{{Addr: portB.Addr}, {Addr: sound}}})
+}
+
+func expectNext(t *testing.T, d *Discovery, want Neighbors) {
+	t.Helper()
+	select {
+	case n := <-d.Events():
+		if n.Port != want.Port || !slices.Equal(addrs(n), addrs(want)) {
+			t.Errorf("told %+v, want %+v", n, want)
+		}
+	case <-time.After(patience):
+		t.Errorf("nothing told, want %+v", want)
+	}
+}
+
+// During a flood from forged sources the neighbour that was there stays, the
+// other port finds its own, and memory stays what it was.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	otherA, otherB := cable(a, "eth2", b, "eth2")
+	x := a.discover(portA, otherA)
+	b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+	before := heap()
+
+	ctx, stop := context.WithCancel(context.Background())
+	var flood sync.WaitGroup
+	wire := b.sender(portB)
+	flood.Go(func() { t.Log("messages in the flood:", wire.flood(ctx, portA, bareAdvertisement)) })
+	defer flood.Wait()
+	defer stop()
+	await(t, x, "eth1", "a full table", func(n Neighbors) bool { return len(n.Neighbors) == maxNeighbors })
+	b.discover(otherB)
+	expect(t, x, "eth2", otherB.Addr)
+
+	// Long enough for those in doubt to be forgotten, twice.
+	end := time.After(2*doubt + time.Second)
+	for events := 0; ; events++ {
+		select {
+		case n := <-x.Events():
+			if n.Port == "eth1" && (len(n.Neighbors) == 0 || n.Neighbors[0].Addr != portB.Addr) {
+				t.Fatalf("the flood pushed out the neighbour: %+v", n)
+			}
+			continue
+		case <-end:
+		}
+		if events > 50 {
+			t.Errorf("%d events: the flood gets through to the consumer", events)
+		}
+		break
+	}
+	if grown := int64(heap()) - int64(before); grown > 4<<20 {
 		t.Errorf("heap grew by %d bytes", grown)
 	}
 }
 
-func TestSound(t *testing.T) {
-	if !isolated(t) {
-		return
-	}
-	a, b := cable(t, "eth1", "eth2")
-	x, y := run(t), run(t)
-	x.SetPorts([]Port{a})
-	y.SetPorts([]Port{b})
-	expect(t, x, "eth1", b.Addr)
-	for _, tt := range []struct {
-		name     string
-		hopLimit int
-		body     []byte
-	}{
-		{"through a router", 254, advertisement},
-		{"cut short", 255, advertisement[:12]},
-		{"code 1", 255, append([]byte{134, 1}, advertisement[2:]...)},
-	} {
-		t.Log(tt.name)
-		send(t, b, a, netip.MustParseAddr("fe80::bad"), tt.hopLimit, tt.body)
-	}
-	genuine := netip.MustParseAddr("fe80::abcd")
-	send(t, b, a, genuine, 255, advertisement)
-	expect(t, x, "eth1", b.Addr, genuine) // and nobody between them
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

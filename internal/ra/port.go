@@ -2,142 +2,184 @@ package ra
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"time"
 
-	"github.com/mdlayher/ndp"
-	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
-// Groups of RFC 4291 §2.7.1.
-var (
-	allNodes   = netip.MustParseAddr("ff02::1")
-	allRouters = netip.MustParseAddr("ff02::2")
-)
+// Port is an interface to discover on.
+type Port struct {
+	Name  string
+	Index int              // in the network namespace of this process
+	Addr  netip.Addr       // own link-local address, without zone
+	MAC   net.HardwareAddr // empty: the port has none
+}
 
-// port is a port at work. Discovery's goroutine owns it; its reader only
-// uses the connection that it was given.
-type port struct {
+func (p Port) equal(o Port) bool {
+	return p.Name == o.Name && p.Index == o.Index && p.Addr == o.Addr && slices.Equal(p.MAC, o.MAC)
+}
+
+// speaker speaks and listens on one port. One goroutine owns it.
+type speaker struct {
 	Port
-	conn       *ndp.Conn // nil until it could be opened
-	table      table
-	due        time.Time // next advertisement
-	answered   time.Time
-	sent       int
-	complained bool
+	log    *slog.Logger
+	open   func(Port) (*socket, error)
+	report func(context.Context, Neighbors)
+
+	socket   *socket
+	table    table
+	schedule schedule
+	closed   []netip.Addr // the sources of the closed filter; nil: it is open
+
+	advertisement, solicitation []byte
 }
 
-// heard is what a reader heard, or why it stopped.
-type heard struct {
-	port         *port
-	from         netip.Addr
-	solicitation bool
-	err          error
-}
-
-// listen opens the port's socket, deaf to all but routers' messages.
-func (p *port) listen() error {
-	ifi := &net.Interface{Index: p.Index, Name: p.Name, HardwareAddr: p.MAC}
-	conn, _, err := ndp.Listen(ifi, ndp.Addr(p.Addr.String()))
-	if err != nil {
-		return fmt.Errorf("open ICMPv6 socket on %s: %w", p.Name, err)
+func newSpeaker(p Port, log *slog.Logger, open func(Port) (*socket, error), report func(context.Context, Neighbors)) (*speaker, error) {
+	s := &speaker{Port: p, log: log.With("port", p.Name), open: open, report: report, table: table{self: p.Addr}}
+	var err error
+	if s.advertisement, err = advertise(p.MAC); err != nil {
+		return nil, err
 	}
-	if err := configure(conn); err != nil {
-		_ = conn.Close()
-		return fmt.Errorf("configure ICMPv6 socket on %s: %w", p.Name, err)
+	if s.solicitation, err = solicit(p.MAC); err != nil {
+		return nil, err
 	}
-	p.conn = conn
-	return nil
+	return s, nil
 }
 
-func configure(conn *ndp.Conn) error {
-	var filter ipv6.ICMPFilter
-	filter.SetAll(true)
-	filter.Accept(ipv6.ICMPTypeRouterAdvertisement)
-	filter.Accept(ipv6.ICMPTypeRouterSolicitation)
-	if err := conn.SetICMPFilter(&filter); err != nil {
-		return err
-	}
-	if err := conn.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface, true); err != nil {
-		return err
-	}
-	for _, group := range []netip.Addr{allNodes, allRouters} {
-		if err := conn.JoinGroup(group); err != nil {
-			return fmt.Errorf("join %s: %w", group, err)
-		}
-	}
-	return nil
-}
-
-func (p *port) close() {
-	if p.conn != nil {
-		_ = p.conn.Close()
-	}
-}
-
-// advertise sends one advertisement. What cannot be sent now is sent next
-// time: on a cable that is on its way out that is no news.
-func (p *port) advertise(now time.Time) {
-	p.answered = now
-	_ = p.conn.WriteTo(&ndp.RouterAdvertisement{Options: p.options()}, nil, allNodes)
-}
-
-// solicit asks who is there, so that the answer need not wait (RFC 4861 §6.3.7).
-func (p *port) solicit() {
-	_ = p.conn.WriteTo(&ndp.RouterSolicitation{Options: p.options()}, nil, allRouters)
-}
-
-// answer advertises to somebody who asked or is new here, not too often.
-func (p *port) answer(now time.Time) {
-	if p.conn != nil && now.Sub(p.answered) >= answerInterval {
-		p.advertise(now)
-	} else if next := p.answered.Add(answerInterval); next.Before(p.due) {
-		p.due = next
-	}
-}
-
-func (p *port) options() []ndp.Option {
-	return []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: p.MAC}}
-}
-
-// read hands what is heard on a connection to Discovery until it fails.
-func read(ctx context.Context, p *port, conn *ndp.Conn, out chan<- heard) {
-	limit := limiter{known: make(map[source]time.Time)}
-	buf := make([]byte, 1500)
+// run speaks and listens until ctx ends or the port does not exist any more.
+// Any other failure is logged and tried again: a port that comes back must
+// not depend on somebody telling so.
+func (s *speaker) run(ctx context.Context) {
 	for {
-		n, cm, from, err := conn.ReadRaw(buf)
-		h := heard{port: p, from: from.WithZone(""), err: err}
-		if err == nil {
-			h.solicitation = n > 0 && ipv6.ICMPType(buf[0]) == ipv6.ICMPTypeRouterSolicitation
-			if !sound(buf[:n], cm, p, h.from) || !limit.allow(source{h.from, h.solicitation}, time.Now()) {
-				continue
-			}
+		err := s.serve(ctx)
+		if ctx.Err() != nil {
+			return
 		}
+		if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+			s.log.Info("port is gone, discovery on it ends")
+			s.report(ctx, Neighbors{Port: s.Name})
+			return
+		}
+		s.log.Warn("discovery failed, trying again", "error", err, "after", Interval)
 		select {
-		case out <- h:
 		case <-ctx.Done():
 			return
-		}
-		if err != nil {
-			return
+		case <-time.After(Interval):
 		}
 	}
 }
 
-// sound checks a message as RFC 4861 §6.1 demands: from a neighbour (hop
-// limit 255, link-local source), whole, and on this port; our own do not count.
-func sound(b []byte, cm *ipv6.ControlMessage, p *port, from netip.Addr) bool {
-	if cm == nil || cm.HopLimit != ndp.HopLimit || cm.IfIndex != p.Index {
-		return false
+// serve opens the port's socket and uses it until it fails.
+func (s *speaker) serve(ctx context.Context) error {
+	var err error
+	if s.socket, err = s.open(s.Port); err != nil {
+		return err
 	}
-	if from == p.Addr || !from.IsLinkLocalUnicast() {
-		return false
+	defer s.socket.close()
+	defer context.AfterFunc(ctx, s.socket.close)()
+	s.closed = nil
+	for {
+		if err := s.work(ctx, time.Now()); err != nil {
+			return err
+		}
+		message, from, err := s.socket.receive(s.next())
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.hear(ctx, message, from, time.Now())
 	}
-	const code, advertisementLength, solicitationLength = 1, 16, 8
-	if len(b) < solicitationLength || b[code] != 0 {
-		return false
+}
+
+// next is when work has something to do.
+func (s *speaker) next() time.Time {
+	next := s.schedule.at()
+	if at := s.table.next(); !at.IsZero() && at.Before(next) {
+		return at
 	}
-	return ipv6.ICMPType(b[0]) != ipv6.ICMPTypeRouterAdvertisement || len(b) >= advertisementLength
+	return next
+}
+
+// hear takes a message that passed the socket's filter.
+func (s *speaker) hear(ctx context.Context, message []byte, from netip.Addr, now time.Time) {
+	icmpType, ok := kind(message)
+	if !ok {
+		return
+	}
+	if icmpType == solicitation {
+		if from != s.Addr {
+			s.schedule.owe()
+		}
+		return
+	}
+	changed, isNew := s.table.hear(from, now)
+	if isNew {
+		s.schedule.owe()
+	}
+	if changed {
+		s.tell(ctx)
+	}
+}
+
+// work does what is due.
+func (s *speaker) work(ctx context.Context, now time.Time) error {
+	if s.table.expire(now) {
+		s.tell(ctx)
+	}
+	if err := s.filter(); err != nil {
+		return err
+	}
+	if s.table.ask(now) {
+		s.table.asked(now, s.socket.send(s.solicitation, allRouters) == nil)
+	}
+	advertise, solicit := s.schedule.due(now)
+	if !advertise {
+		return nil
+	}
+	err := s.socket.send(s.advertisement, allNodes)
+	if err == nil && solicit {
+		err = s.socket.send(s.solicitation, allRouters)
+	}
+	if err == nil {
+		s.schedule.sent(now)
+		return nil
+	}
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	if s.schedule.fail(now) {
+		s.log.Warn("cannot advertise this node", "error", err)
+	}
+	return nil
+}
+
+// filter keeps strangers out in the kernel while there is no place for them.
+func (s *speaker) filter() error {
+	if !s.table.full() {
+		if s.closed == nil {
+			return nil
+		}
+		s.closed = nil
+		return s.socket.setFilter(openFilter())
+	}
+	sources := append(s.table.addresses(), s.Addr)
+	if slices.Equal(sources, s.closed) {
+		return nil
+	}
+	s.closed = sources
+	return s.socket.setFilter(closedFilter(sources))
+}
+
+func (s *speaker) tell(ctx context.Context) {
+	n := s.table.neighbors(s.Name)
+	s.log.Info("neighbours changed", "neighbors", s.table.addresses(), "looped", n.Looped)
+	s.report(ctx, n)
 }

@@ -2,18 +2,17 @@ package ra
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
-	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// advertisement is a router advertisement with lifetime 0, without options.
-var advertisement = []byte{134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+// bareAdvertisement is a router advertisement with lifetime 0, without options.
+var bareAdvertisement = []byte{134, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 // frame builds an Ethernet frame with an ICMPv6 message to all nodes.
 func frame(to Port, source netip.Addr, hopLimit int, message []byte) []byte {
@@ -40,50 +39,56 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// wire opens a packet socket on a port and returns what sends frames there.
-func wire(t *testing.T, from Port) func([]byte) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
-	must(t, err)
-	t.Cleanup(func() { must(t, unix.Close(fd)) })
-	to := &unix.SockaddrLinklayer{Ifindex: from.Index, Protocol: 0xdd86}
-	return func(b []byte) {
-		for {
-			err := unix.Sendto(fd, b, 0, to)
-			if err != unix.ENOBUFS && err != unix.EINTR {
-				must(t, err)
-				return
+// sender puts frames on a host's port, whatever they contain.
+type sender struct {
+	t    *testing.T
+	fd   int
+	from Port
+}
+
+func (h *host) sender(p Port) *sender {
+	h.t.Helper()
+	s := &sender{t: h.t, from: p}
+	h.do(func() (err error) {
+		s.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
+	h.t.Cleanup(func() { must(h.t, unix.Close(s.fd)) })
+	return s
+}
+
+func (s *sender) send(b []byte) {
+	to := &unix.SockaddrLinklayer{Ifindex: s.from.Index, Protocol: 0xdd86}
+	for {
+		err := unix.Sendto(s.fd, b, 0, to)
+		if err != unix.ENOBUFS && err != unix.EINTR {
+			if err != nil {
+				s.t.Error(err)
 			}
+			return
 		}
 	}
 }
 
-func send(t *testing.T, from, to Port, source netip.Addr, hopLimit int, message []byte) {
-	t.Helper()
-	wire(t, from)(frame(to, source, hopLimit, message))
-}
-
-func flood(t *testing.T, from, to Port, count int) {
-	t.Helper()
-	put := wire(t, from)
-	source := net.ParseIP("fe80::1:0:0:0")
-	for i := range count {
-		binary.BigEndian.PutUint32(source[12:], uint32(i))
-		addr, _ := netip.AddrFromSlice(source)
-		put(frame(to, addr, 255, advertisement))
+// flood sends 10,000 messages a second until ctx ends, from sources of which
+// every 25 ms a new one appears. The kernel remembers every source of an
+// advertisement in the one table that all namespaces share, so entirely random
+// ones would take the neighbours of everybody else on the machine.
+func (s *sender) flood(ctx context.Context, to Port, message []byte) (sent int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	source := netip.MustParseAddr("fe80::1:0:0:0").As16()
+	const perTick, perSource, abreast = 10, 250, 40
+	for {
+		select {
+		case <-ctx.Done():
+			return sent
+		case <-tick.C:
+		}
+		for range perTick {
+			sent++
+			binary.BigEndian.PutUint32(source[12:], uint32(sent/perSource+sent%abreast+1))
+			s.send(frame(to, netip.AddrFrom16(source), 255, message))
+		}
 	}
-}
-
-func testCommand(t *testing.T) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "FROND_TEST_ISOLATED="+t.Name())
-	return cmd
-}
-
-// output shows what the isolated process prints with the test.
-type output struct{ t *testing.T }
-
-func (o *output) Write(b []byte) (int, error) {
-	o.t.Logf("%s", b)
-	return len(b), nil
 }
