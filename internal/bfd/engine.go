@@ -71,7 +71,7 @@ func (e *engine) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			e.set(nil)
+			_ = e.set(nil) // nothing is asked for, so nothing refused
 			return
 		case a := <-e.arrivals:
 			e.receive(a, time.Now())
