@@ -192,7 +192,7 @@ func (l *loop) linksChanged(event dataplane.Event) {
 // neighborsChanged takes who is heard on a port.
 func (l *loop) neighborsChanged(n ra.Neighbors) {
 	if p, ok := l.ports[n.Port]; ok {
-		p.heard = n.Neighbors
+		p.heard, p.looped = n.Neighbors, n.Looped
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/ra"
 )
 
 const (
@@ -254,6 +255,17 @@ func TestCableLoops(t *testing.T) {
 	r.wantPeers("looped")
 	r.wantPeer("looped", "eth0", "down", "the cable loops back to port eth1 of this node")
 	r.wantConditions("looped", "failure cable-loops eth0", "failure cable-loops eth1")
+}
+
+func TestCableReflects(t *testing.T) {
+	r := began(t, link("eth0", 1))
+	r.neighborsChanged(ra.Neighbors{Port: "eth0", Looped: true})
+	r.step()
+	r.wantPeers("reflected")
+	r.wantPeer("reflected", "eth0", "down", "the cable loops back to port eth0 of this node")
+	r.setLinks(noCarrierOn(link("eth0", 1)))
+	r.setLinks(link("eth0", 1))
+	r.wantPeer("another cable", "eth0", "down", "nobody answers on this cable")
 }
 
 func TestRestart(t *testing.T) {

@@ -17,6 +17,8 @@ import (
 type port struct {
 	link  dataplane.Link
 	heard []ra.Neighbor // in the order in which they came
+	// looped: our own advertisements come back over this very port.
+	looped bool
 	// neighbor is the link-local address, without zone, that the session is
 	// with; zero: nobody.
 	neighbor  netip.Addr
@@ -67,7 +69,7 @@ func (l *loop) settlePort(p *port, link dataplane.Link, now time.Time) {
 	}
 	p.link = link
 	if !p.connected() {
-		p.heard = nil
+		p.heard, p.looped = nil, false
 	}
 	before := p.neighbor
 	p.neighbor = netip.Addr{}
@@ -138,6 +140,9 @@ func (l *loop) ownPort(a netip.Addr) string {
 
 // loopsTo returns the port at the other end of the cable if that is this node's.
 func (l *loop) loopsTo(p *port) string {
+	if p.looped {
+		return p.link.Name
+	}
 	for _, n := range p.heard {
 		if name := l.ownPort(n.Addr); name != "" {
 			return name
