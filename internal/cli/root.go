@@ -41,7 +41,7 @@ func (p program) root() *cobra.Command {
 	root.AddCommand(
 		p.statusCommand(), p.peersCommand(), p.routesCommand(),
 		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(),
-		validateCommand(), schemaCommand(), versionCommand(),
+		labCommand(), validateCommand(), schemaCommand(), versionCommand(),
 	)
 	return root
 }

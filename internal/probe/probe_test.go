@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"frond/internal/netns"
 	"frond/internal/probe"
@@ -160,9 +162,9 @@ func TestReach(t *testing.T) {
 		{Name: "a4", NS: ns[0], Addr: addr4[0]}, {Name: "b4", NS: ns[1], Addr: addr4[1]},
 		{Name: "a6", NS: ns[0], Addr: addr6[0]}, {Name: "b6", NS: ns[1], Addr: addr6[1]},
 	}
-	rounds, err := probe.Reach(t.Context(), hosts)
-	if err != nil || len(rounds) != 4 {
-		t.Fatalf("%v, %v; want 4 rounds", rounds, err)
+	rounds := probe.Reach(t.Context(), hosts)
+	if len(rounds) != 4 {
+		t.Fatalf("%v; want 4 rounds", rounds)
 	}
 	for _, r := range rounds {
 		if !r.Answered || r.Time <= 0 {
@@ -171,9 +173,16 @@ func TestReach(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*ms)
 	defer cancel()
-	rounds, err = probe.Reach(ctx, []probe.Host{hosts[0], {Name: "silent", NS: ns[1], Addr: silent}})
-	if err != nil || len(rounds) != 2 || rounds[0].Answered {
-		t.Errorf("%+v, %v; want no answer from %s", rounds, err, silent)
+	rounds = probe.Reach(ctx, []probe.Host{hosts[0], {Name: "silent", NS: ns[1], Addr: silent}})
+	if len(rounds) != 2 || rounds[0].Answered || rounds[0].Err != nil {
+		t.Errorf("%+v; want no answer from %s", rounds, silent)
+	}
+	absent := probe.Host{Name: "absent", NS: ns[0], Addr: netip.MustParseAddr("10.0.0.9")}
+	rounds = probe.Reach(t.Context(), []probe.Host{hosts[1], absent})
+	for _, r := range rounds {
+		if r.Answered || !errors.Is(r.Err, unix.EADDRNOTAVAIL) {
+			t.Errorf("%+v; want that %s is not there", r, absent.Addr)
+		}
 	}
 }
 

@@ -1,10 +1,10 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -25,6 +25,9 @@ type Round struct {
 	From, To Host
 	Answered bool
 	Time     time.Duration // the round trip, of the first request that was answered
+	// Err is why From could not ask, or To could not listen: mostly that it
+	// does not have its address.
+	Err error
 }
 
 // retry is how long a request waits for its answer before the next is sent.
@@ -34,25 +37,25 @@ const retry = 200 * time.Millisecond
 // echo over UDP, all at once, and again until all have answered or ctx ends.
 // Requests and answers carry the hosts' own addresses. The rounds come in the
 // order of the hosts.
-func Reach(ctx context.Context, hosts []Host) ([]Round, error) {
+func Reach(ctx context.Context, hosts []Host) []Round {
 	m := &mesh{hosts: hosts, rounds: map[[2]int]*Round{}, all: make(chan struct{})}
 	_, _ = rand.Read(m.id[:]) // never fails (crypto/rand)
 	defer m.close()
-	if err := m.open(); err != nil {
-		return nil, err
-	}
+	m.open()
+	m.pair()
 	m.serve()
 	if m.missing > 0 {
 		m.askUntilAnswered(ctx)
 	}
-	return m.result(), nil
+	return m.result()
 }
 
 // mesh is all hosts' sockets and what they heard.
 type mesh struct {
 	hosts   []Host
 	id      [8]byte
-	conns   []*net.UDPConn // by host
+	conns   []*net.UDPConn // by host; nil where errs tells why
+	errs    []error
 	readers sync.WaitGroup
 
 	mu      sync.Mutex
@@ -61,37 +64,46 @@ type mesh struct {
 	all     chan struct{} // closed when nothing is missing
 }
 
-func (m *mesh) open() error {
+func (m *mesh) open() {
+	m.conns = make([]*net.UDPConn, len(m.hosts))
+	m.errs = make([]error, len(m.hosts))
 	for i, h := range m.hosts {
-		err := h.NS.Do(func() error {
-			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr, 0)))
-			if err == nil {
-				m.conns = append(m.conns, conn)
-			}
+		m.errs[i] = h.NS.Do(func() (err error) {
+			m.conns[i], err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr, 0)))
 			return err
 		})
-		if err != nil {
-			return fmt.Errorf("open UDP socket on %s in %s: %w", h.Addr, h.NS.Name(), err)
-		}
-		for j, other := range m.hosts {
-			if i != j && h.Addr.Is4() == other.Addr.Is4() {
-				m.rounds[[2]int{i, j}] = &Round{From: h, To: other}
+	}
+}
+
+// pair makes the rounds. Those that cannot be had are not waited for.
+func (m *mesh) pair() {
+	for i, from := range m.hosts {
+		for j, to := range m.hosts {
+			if i == j || from.Addr.Is4() != to.Addr.Is4() {
+				continue
 			}
+			round := &Round{From: from, To: to, Err: cmp.Or(m.errs[i], m.errs[j])}
+			if round.Err == nil {
+				m.missing++
+			}
+			m.rounds[[2]int{i, j}] = round
 		}
 	}
-	m.missing = len(m.rounds)
-	return nil
 }
 
 func (m *mesh) serve() {
-	for i := range m.conns {
-		m.readers.Go(func() { m.read(i) })
+	for i, conn := range m.conns {
+		if conn != nil {
+			m.readers.Go(func() { m.read(i) })
+		}
 	}
 }
 
 func (m *mesh) close() {
-	for _, c := range m.conns {
-		_ = c.Close()
+	for _, conn := range m.conns {
+		if conn != nil {
+			_ = conn.Close()
+		}
 	}
 	m.readers.Wait()
 }
@@ -125,7 +137,7 @@ func (m *mesh) unanswered() [][2]int {
 	defer m.mu.Unlock()
 	var pairs [][2]int
 	for pair, round := range m.rounds {
-		if !round.Answered {
+		if !round.Answered && round.Err == nil {
 			pairs = append(pairs, pair)
 		}
 	}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"frond/internal/lab"
+)
+
+func labCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "lab",
+		Short:   "Run a whole fabric on this machine",
+		GroupID: groupTry,
+		Long: `Run a whole fabric on this machine, to try it and to break it.
+
+Every node is a network namespace with a real agent in it, every cable a veth
+pair. Node leaf1 of lab frond is the namespace frond-leaf1, so that
+"ip netns exec frond-leaf1 ..." looks inside as well as "frond lab exec leaf1".
+A port is there as long as a cable is plugged into it. The agents' logs and
+sockets are under ` + lab.Root + `/NAME/NODE.`,
+		Example: `  frond lab up --spines 2 --leafs 3
+  frond lab check
+  frond lab cut leaf1 spine1
+  frond lab status
+  frond lab mend leaf1 spine1
+  frond lab exec leaf1 -- ping -c 3 10.0.200.2
+  frond lab down`,
+	}
+	name := cmd.PersistentFlags().String("name", "frond", "name of the lab")
+	cmd.AddCommand(
+		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labExecCommand(name),
+		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
+		labKillCommand(name), labStopCommand(name), labStartCommand(name),
+	)
+	return cmd
+}
+
+// openLab opens the lab that a verb is for; its agents are this very program.
+func openLab(name string) (*lab.Lab, error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	if err := lab.CheckName(name); err != nil {
+		return nil, usageError{err}
+	}
+	return lab.Open(name, binary)
+}
+
+func labDownCommand(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove the lab, or what a crash left of it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := lab.CheckName(*name); err != nil {
+				return usageError{err}
+			}
+			removed, err := lab.Down(cmd.Context(), *name)
+			if err != nil {
+				return err
+			}
+			if removed == (lab.Removed{}) {
+				return printf(cmd, "Nothing was there of lab %s.\n", *name)
+			}
+			return printf(cmd, "Lab %s is removed: %s, %s.\n", *name,
+				count(removed.Namespaces, "namespace"), processes(removed.Processes))
+		},
+	}
+}
+
+func labExecCommand(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:               "exec NODE -- COMMAND...",
+		Short:             "Run a command on a node",
+		Args:              cobra.MinimumNArgs(2),
+		ValidArgsFunction: completeNodes(name, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := openLab(*name)
+			if err != nil {
+				return err
+			}
+			ns, err := l.Namespace(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			path, err := exec.LookPath(args[1])
+			if err != nil {
+				return err
+			}
+			env := append(os.Environ(), "FROND_SOCKET="+l.Socket(args[0]))
+			return ns.Exec(path, args[1:], env)
+		},
+	}
+}
+
+// stopTime is how long an agent may take for an orderly end.
+const stopTime = 30 * time.Second
+
+func labKillCommand(name *string) *cobra.Command {
+	return labNodeCommand(name, "kill", "Kill a node's agent (SIGKILL); its kernel keeps forwarding", "is killed", (*lab.Lab).Kill)
+}
+
+func labStopCommand(name *string) *cobra.Command {
+	return labNodeCommand(name, "stop", "Stop a node's agent in order (SIGTERM)", "is stopped", (*lab.Lab).Stop)
+}
+
+func labStartCommand(name *string) *cobra.Command {
+	return labNodeCommand(name, "start", "Start a node's agent", "is started",
+		func(l *lab.Lab, _ context.Context, node string) error { return l.Start(node) })
+}
+
+func labNodeCommand(name *string, verb, short, done string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:               verb + " NODE",
+		Short:             short,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeNodes(name, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := openLab(*name)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), stopTime)
+			defer cancel()
+			if err := do(l, ctx, args[0]); err != nil {
+				return err
+			}
+			return printf(cmd, "The agent of %s %s.\n", args[0], done)
+		},
+	}
+}
+
+// completeNodes offers the nodes of the lab for the first n arguments.
+func completeNodes(name *string, n int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) >= n {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		l, err := openLab(*name)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var nodes []cobra.Completion
+		for _, node := range l.Topology.Nodes {
+			nodes = append(nodes, node.Name)
+		}
+		return nodes, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func printf(cmd *cobra.Command, format string, args ...any) error {
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), format, args...)
+	return err
+}
+
+func processes(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
+}

@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"frond/internal/fabric"
+	"frond/internal/lab"
+)
+
+// labUp is what "lab up" was asked for.
+type labUp struct {
+	spines, leafs int
+	shape         string
+	document      string
+	cableFile     string
+	cables        []string
+	wait          time.Duration
+}
+
+func labUpCommand(name *string) *cobra.Command {
+	var up labUp
+	cmd := &cobra.Command{
+		Use:   "up [CABLE...]",
+		Short: "Build a fabric and start its agents",
+		Long: `Build a fabric and start its agents: spines and leafs, another --shape, or the
+nodes of a document (-f).
+
+The cables of a document's nodes are arguments, or lines of a file (--cables),
+that name two ends each: "leaf1:eth1 spine1:eth3". Without ports the next free
+ones of eth1, eth2, ... are taken; without any cable, every spine is cabled to
+every other node.`,
+		Example: `  frond lab up --spines 4 --leafs 12
+  frond lab up --name ring --shape ring:6
+  frond lab up -f fabric.yaml "leaf1 spine1" "leaf2 spine1"`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			up.cables = args
+			return up.run(cmd, *name)
+		},
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&up.spines, "spines", 2, "number of spines")
+	flags.IntVar(&up.leafs, "leafs", 3, "number of leafs, each cabled to every spine")
+	flags.StringVar(&up.shape, "shape", "", "chain:6, ring:6, hub:4 (leafs), parallel:2 (cables), spine-leaf:2x3")
+	flags.StringVarP(&up.document, "file", "f", "", "document whose nodes are built")
+	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
+	flags.DurationVar(&up.wait, "wait", 15*time.Second, "how long to wait until all peers are there")
+	cmd.MarkFlagsMutuallyExclusive("spines", "shape", "file")
+	cmd.MarkFlagsMutuallyExclusive("leafs", "shape", "file")
+	return cmd
+}
+
+func (u labUp) run(cmd *cobra.Command, name string) error {
+	topology, source, err := u.plan(name)
+	if err != nil {
+		return usageError{err}
+	}
+	if err := lab.CheckName(name); err != nil {
+		return usageError{err}
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	p := newProgress(cmd.ErrOrStderr())
+	defer p.end()
+	l, err := lab.Up(cmd.Context(), lab.Lab{Name: name, Topology: topology, Binary: binary}, source, p.step)
+	if err != nil {
+		return err
+	}
+	return u.settle(cmd, l, p)
+}
+
+// settle waits for the agents and shows what came of it.
+func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(cmd.Context(), u.wait)
+	defer cancel()
+	nodes, err := l.Settle(ctx, p.step)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if err := showLab(cmd, l, nodes); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Whole() {
+			continue
+		}
+		if err := printf(cmd, "\nLab %s is up, but not whole. What to look at: \"frond lab status --name %s\", the logs in %s/%s\n",
+			l.Name, l.Name, l.Dir(), "NODE/log"); err != nil {
+			return err
+		}
+		return errUnhealthy
+	}
+	return printf(cmd, "\nLab %s is up; all peers were there %.1f s after the last agent was started.\n", l.Name, time.Since(start).Seconds())
+}
+
+// plan is the topology and the document that were asked for.
+func (u labUp) plan(name string) (lab.Topology, lab.Source, error) {
+	if u.document == "" {
+		return u.generated(name)
+	}
+	content, err := os.ReadFile(u.document)
+	if err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
+	f, err := fabric.Load(u.document)
+	if err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
+	lines := u.cables
+	if u.cableFile != "" {
+		text, err := os.ReadFile(u.cableFile)
+		if err != nil {
+			return lab.Topology{}, lab.Source{}, err
+		}
+		lines = append(strings.Split(string(text), "\n"), lines...)
+	}
+	topology, err := lab.Cabled(f, lines)
+	return topology, lab.Source{Content: content, Dir: filepath.Dir(u.document)}, err
+}
+
+func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
+	if len(u.cables) > 0 || u.cableFile != "" {
+		return lab.Topology{}, lab.Source{}, errors.New("cables go with the nodes of a document (-f)")
+	}
+	shape := u.shape
+	if shape == "" {
+		shape = fmt.Sprintf("spine-leaf:%dx%d", u.spines, u.leafs)
+	}
+	topology, err := lab.ParseShape(shape)
+	return topology, lab.Source{Content: lab.Document(name, topology)}, err
+}

@@ -1,0 +1,249 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"frond/internal/fabric"
+	"frond/internal/netns"
+	"frond/internal/probe"
+)
+
+// Proof is what a check found, in figures. Failures name each thing that is
+// not as it should be; without any the fabric is proven.
+type Proof struct {
+	// Converged is how long the check waited until all routes were as the
+	// cabling says; it is negative if they never were.
+	Converged time.Duration
+	Routes    int // routes compared: to each other node, IPv4 and IPv6
+	NextHops  int // legs that these have
+
+	Rounds   int           // pairs of loopbacks, each way, IPv4 and IPv6
+	Answered int           // of these
+	Slowest  time.Duration // round trip
+
+	Bandwidth *Bandwidth // nil where there are no two leafs
+
+	Failures []string
+}
+
+// CheckConfig says how a check is made.
+type CheckConfig struct {
+	Timeout time.Duration // how long routes, and then echoes, may take
+	// Surviving makes the cables that are neither cut nor muted the measure,
+	// instead of all.
+	Surviving bool
+	// Duration is how long each bandwidth is measured; 0 leaves it out.
+	Duration time.Duration
+}
+
+// checker holds what the parts of a check share.
+type checker struct {
+	lab    *Lab
+	cfg    CheckConfig
+	nodes  []checked
+	want   map[string]map[string][]string // NextHops
+	all    Topology
+	states States
+	proof  Proof
+}
+
+// checked is a node, its addresses and its open namespace.
+type checked struct {
+	fabric.Node
+	ns *netns.NS
+}
+
+func (n checked) loopbacks() []netip.Addr { return []netip.Addr{n.Loopback, n.Loopback6} }
+
+// Check proves the fabric: that the kernel of every node has all the next
+// hops to every other node that the cabling gives, that every loopback
+// answers every other, and what bandwidth there is between two leafs. The
+// error is only about what kept it from looking.
+func (l *Lab) Check(ctx context.Context, cfg CheckConfig, progress Progress) (Proof, error) {
+	c := &checker{lab: l, cfg: cfg}
+	defer c.close()
+	if err := c.open(); err != nil {
+		return Proof{}, err
+	}
+	if err := c.routes(ctx, progress); err != nil {
+		return Proof{}, err
+	}
+	progress("asking for echoes", 0, 1)
+	c.echoes(ctx)
+	if cfg.Duration > 0 {
+		if err := c.bandwidth(ctx, progress); err != nil {
+			return Proof{}, err
+		}
+	}
+	return c.proof, ctx.Err()
+}
+
+func (c *checker) open() error {
+	f, err := c.lab.Fabric()
+	if err != nil {
+		return err
+	}
+	for _, n := range c.lab.Topology.Nodes {
+		node, err := f.Find(n.Name)
+		if err != nil {
+			return err
+		}
+		ns, err := c.lab.Namespace(n.Name)
+		if err != nil {
+			return err
+		}
+		c.nodes = append(c.nodes, checked{Node: node, ns: ns})
+	}
+	if c.states, err = c.lab.States(); err != nil {
+		return err
+	}
+	c.all = c.lab.Topology
+	if c.cfg.Surviving {
+		c.all = c.all.Whole(c.states)
+	}
+	c.want = NextHops(c.all)
+	return nil
+}
+
+func (c *checker) close() {
+	for _, n := range c.nodes {
+		_ = n.ns.Close()
+	}
+}
+
+func (c *checker) fail(format string, args ...any) {
+	c.proof.Failures = append(c.proof.Failures, fmt.Sprintf(format, args...))
+}
+
+// routes waits until all tables are right, or time is up.
+func (c *checker) routes(ctx context.Context, progress Progress) error {
+	start := time.Now()
+	deadline, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	tick := time.NewTicker(askInterval)
+	defer tick.Stop()
+	for {
+		wrong, err := c.compareRoutes()
+		if err != nil {
+			return err
+		}
+		progress("comparing routes", c.proof.Routes-len(wrong), c.proof.Routes)
+		if len(wrong) == 0 {
+			c.proof.Converged = time.Since(start)
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.Done():
+			c.proof.Converged = -1
+			c.proof.Failures = append(c.proof.Failures, wrong...)
+			return ctx.Err()
+		}
+	}
+}
+
+// compareRoutes looks into all kernels and names the routes that are wrong.
+func (c *checker) compareRoutes() (wrong []string, err error) {
+	c.proof.Routes, c.proof.NextHops = 0, 0
+	for _, from := range c.nodes {
+		table, err := readFIB(from.ns)
+		if err != nil {
+			return nil, err
+		}
+		for _, to := range c.nodes {
+			want, reachable := c.want[from.Name][to.Name]
+			if !reachable || sameAS(from.Node, to.Node) {
+				continue
+			}
+			for _, loopback := range to.loopbacks() {
+				got := table[netip.PrefixFrom(loopback, loopback.BitLen())]
+				c.proof.Routes++
+				c.proof.NextHops += len(got)
+				if !slices.Equal(got, want) {
+					wrong = append(wrong, c.wrongRoute(from, to, loopback, got, want))
+				}
+			}
+		}
+	}
+	return wrong, nil
+}
+
+// sameAS tells that two nodes refuse each other's routes, as BGP must
+// (RFC 4271 §9.1.2): a design with shared numbers lives without them.
+func sameAS(a, b fabric.Node) bool { return a.ASN == b.ASN }
+
+func (c *checker) wrongRoute(from, to checked, loopback netip.Addr, got, want []string) string {
+	text := fmt.Sprintf("%s → %s (%s): %s, want %d", from.Name, to.Name, loopback, count(len(got), "next hop"), len(want))
+	var differences []string
+	for _, port := range want {
+		if !slices.Contains(got, port) {
+			differences = append(differences, "missing "+c.describe(End{from.Name, port}))
+		}
+	}
+	for _, port := range got {
+		if !slices.Contains(want, port) {
+			differences = append(differences, "too many: "+c.describe(End{from.Name, port}))
+		}
+	}
+	return text + "; " + strings.Join(differences, ", ")
+}
+
+// describe names a port, where it leads, and what was done to it.
+func (c *checker) describe(e End) string {
+	cable, ok := c.lab.Topology.cableAt(e)
+	if !ok {
+		return e.Port
+	}
+	_, far, _ := cable.At(e.Node)
+	text := e.Port + " to " + far.Node
+	if s := c.states[cable.ID]; s != (State{}) {
+		text += ", which is " + s.String()
+	}
+	return text
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// echoes lets every loopback ask every other that a way leads to.
+func (c *checker) echoes(ctx context.Context) {
+	var hosts []probe.Host
+	for _, n := range c.nodes {
+		for _, loopback := range n.loopbacks() {
+			hosts = append(hosts, probe.Host{Name: n.Name, NS: n.ns, Addr: loopback})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	absent := map[string]bool{}
+	for _, round := range probe.Reach(ctx, hosts) {
+		if _, reachable := c.want[round.From.Name][round.To.Name]; !reachable {
+			continue
+		}
+		c.proof.Rounds++
+		switch {
+		case round.Answered:
+			c.proof.Answered++
+			c.proof.Slowest = max(c.proof.Slowest, round.Time)
+		case round.Err != nil:
+			if text := round.Err.Error(); !absent[text] {
+				absent[text] = true
+				c.fail("a loopback cannot be used: %s", text)
+			}
+		default:
+			c.fail("%s (%s) gets no answer from %s (%s)", round.From.Name, round.From.Addr, round.To.Name, round.To.Addr)
+		}
+	}
+	if c.proof.Rounds == 0 {
+		c.fail("no two nodes are cabled to each other: nothing to prove")
+	}
+}
