@@ -3,6 +3,14 @@
 // comes up sends and hears them, so both ends learn each other's link-local
 // address without any being configured. The router lifetime is 0, so no
 // host takes us for its default router.
+//
+// What this package keeps is bounded whatever is heard. The kernel, though,
+// makes a neighbour entry for every source of an advertisement, even with
+// accept_ra=0 (ndisc_router_discovery in net/ipv6/ndisc.c), in one table for
+// all namespaces. While forged sources fill it up to
+// net.ipv6.neigh.default.gc_thresh3, sending fails with EINVAL on any port.
+// Entries younger than 5 s are not collected, so that limit must exceed five
+// seconds' worth of a flood.
 package ra
 
 import (
