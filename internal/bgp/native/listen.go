@@ -83,8 +83,8 @@ func (s *Speaker) accept() {
 type accepted struct{ conn *net.TCPConn }
 
 func (a accepted) apply(s *Speaker) {
-	from := remoteAddr(a.conn)
-	if !linkLocal.Contains(from.WithZone("")) {
+	from, err := remoteAddr(a.conn)
+	if err != nil || !linkLocal.Contains(from.WithZone("")) {
 		a.conn.Close()
 		return
 	}
@@ -103,10 +103,6 @@ func (n *neighbor) offer(conn *net.TCPConn) {
 	default:
 		conn.Close()
 	}
-}
-
-func remoteAddr(conn *net.TCPConn) netip.Addr {
-	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
 }
 
 func linkLocalOf(a net.Addr) netip.Addr {

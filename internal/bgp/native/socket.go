@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,6 +22,10 @@ var linkLocal = netip.MustParsePrefix("fe80::/10")
 // or not at all.
 const dialTimeout = 3 * time.Second
 
+// Package net remembers for a minute which index belongs to a zone's name
+// (zoneCache in net/interface.go), which is wrong once a port was made anew.
+// So zones are turned into indices, and back, by asking the kernel.
+
 // dial connects to a peer, signed with password if there is one. The hop
 // limit is 255 so that the far side may insist on it (RFC 5082).
 func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn, error) {
@@ -36,7 +41,12 @@ func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn
 			})
 		},
 	}
-	conn, err := dialer.DialContext(ctx, "tcp6", to.String())
+	port, err := net.InterfaceByName(to.Addr().Zone())
+	if err != nil {
+		return nil, fmt.Errorf("find port %s: %w", to.Addr().Zone(), err)
+	}
+	scoped := netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(port.Index)), to.Port())
+	conn, err := dialer.DialContext(ctx, "tcp6", scoped.String())
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +66,31 @@ func listen(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
 		return nil, fmt.Errorf("listen for BGP on %s: %w", at, err)
 	}
 	return l.(*net.TCPListener), nil
+}
+
+// remoteAddr returns who is at the other end, the zone being the port's name.
+func remoteAddr(conn *net.TCPConn) (addr netip.Addr, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	err = control(raw, func(fd int) error {
+		name, err := unix.Getpeername(fd)
+		if err != nil {
+			return err
+		}
+		peer, ok := name.(*unix.SockaddrInet6)
+		if !ok || peer.ZoneId == 0 {
+			return errors.New("not a link-local peer")
+		}
+		port, err := net.InterfaceByIndex(int(peer.ZoneId))
+		if err != nil {
+			return err
+		}
+		addr = netip.AddrFrom16(peer.Addr).WithZone(port.Name)
+		return nil
+	})
+	return addr, err
 }
 
 func control(c syscall.RawConn, f func(fd int) error) error {
