@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +30,7 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
   frond lab cut leaf1 spine1
   frond lab status
   frond lab mend leaf1 spine1
-  frond lab exec leaf1 -- ping -c 3 10.0.200.2
+  frond lab exec leaf1 -- frond routes
   frond lab down`,
 	}
 	name := cmd.PersistentFlags().String("name", "frond", "name of the lab")
@@ -38,7 +39,23 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
 		labKillCommand(name), labStopCommand(name), labStartCommand(name),
 	)
+	for _, verb := range cmd.Commands() {
+		verb.RunE = labVerb(verb.RunE)
+	}
 	return cmd
+}
+
+// labVerb makes what is wrong with the names of nodes, ports and shapes an
+// error of the command line.
+func labVerb(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := run(cmd, args)
+		var input lab.InputError
+		if errors.As(err, &input) {
+			return usageError{err}
+		}
+		return err
+	}
 }
 
 // openLab opens the lab that a verb is for; its agents are this very program.
@@ -46,9 +63,6 @@ func openLab(name string) (*lab.Lab, error) {
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
-	}
-	if err := lab.CheckName(name); err != nil {
-		return nil, usageError{err}
 	}
 	return lab.Open(name, binary)
 }
@@ -59,9 +73,6 @@ func labDownCommand(name *string) *cobra.Command {
 		Short: "Remove the lab, or what a crash left of it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := lab.CheckName(*name); err != nil {
-				return usageError{err}
-			}
 			removed, err := lab.Down(cmd.Context(), *name)
 			if err != nil {
 				return err
@@ -79,6 +90,8 @@ func labExecCommand(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:               "exec NODE -- COMMAND...",
 		Short:             "Run a command on a node",
+		Long:              "Run a command on a node. frond's own verbs ask the node's agent there.",
+		Example:           "  frond lab exec leaf1 -- ip nexthop\n  frond lab exec leaf1 -- frond status",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: completeNodes(name, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -88,16 +101,23 @@ func labExecCommand(name *string) *cobra.Command {
 			}
 			ns, err := l.Namespace(args[0])
 			if err != nil {
-				return usageError{err}
+				return err
 			}
-			path, err := exec.LookPath(args[1])
+			path, err := labProgram(l, args[1])
 			if err != nil {
 				return err
 			}
-			env := append(os.Environ(), "FROND_SOCKET="+l.Socket(args[0]))
-			return ns.Exec(path, args[1:], env)
+			return ns.Exec(path, args[1:], append(os.Environ(), socketVariable+"="+l.Socket(args[0])))
 		},
 	}
+}
+
+// labProgram finds a command; frond is this one, installed or not.
+func labProgram(l *lab.Lab, name string) (string, error) {
+	if name == "frond" {
+		return l.Binary, nil
+	}
+	return exec.LookPath(name)
 }
 
 // stopTime is how long an agent may take for an orderly end.

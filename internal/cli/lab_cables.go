@@ -89,7 +89,7 @@ func labAndEnds(name string, args []string) (l *lab.Lab, a, b lab.End, err error
 		b, err = lab.ParseEnd(args[1])
 	}
 	if err != nil {
-		return nil, a, b, usageError{err}
+		return nil, a, b, err
 	}
 	l, err = openLab(name)
 	return l, a, b, err

@@ -63,9 +63,6 @@ func (u labUp) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if err := lab.CheckName(name); err != nil {
-		return usageError{err}
-	}
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,8 +32,12 @@ func (o *options) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on until Ctrl-C: redraw on a terminal, otherwise print what changes")
 }
 
+// socketVariable of the environment is the socket that --socket defaults to.
+const socketVariable = "FROND_SOCKET"
+
 func socketFlag(cmd *cobra.Command, socket *string) {
-	cmd.Flags().StringVar(socket, "socket", api.DefaultSocket, "where the agent answers")
+	usual := cmp.Or(os.Getenv(socketVariable), api.DefaultSocket)
+	cmd.Flags().StringVar(socket, "socket", usual, "where the agent answers, or $"+socketVariable)
 	_ = cmd.MarkFlagFilename("socket")
 }
 

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -116,13 +115,13 @@ func (t Topology) recable(a, b End) (Topology, move, error) {
 			return t, move{}, err
 		}
 		if e.Port == "" {
-			return t, move{}, fmt.Errorf("%s: name the port too, as in %s:eth1", e, e.Node)
+			return t, move{}, inputf("%s: name the port too, as in %s:eth1", e, e.Node)
 		}
 	}
 	atA, hasA := t.cableAt(a)
 	atB, hasB := t.cableAt(b)
 	if hasA && hasB && atA == atB {
-		return t, move{}, fmt.Errorf("%s and %s are cabled to each other already", a, b)
+		return t, move{}, inputf("%s and %s are cabled to each other already", a, b)
 	}
 	next := Topology{Nodes: t.Nodes, Cables: slices.Clone(t.Cables)}
 	m := move{to: Cable{ID: t.nextID(), A: a, B: b}}

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"fmt"
 	"strings"
 
 	"frond/internal/fabric"
@@ -17,7 +16,7 @@ func Cabled(f *fabric.Fabric, lines []string) (Topology, error) {
 		t.Nodes = append(t.Nodes, Node{Name: n.Name, Role: n.Role})
 	}
 	if len(t.Nodes) > maxNodes {
-		return Topology{}, fmt.Errorf("%d nodes: a lab has at most %d", len(t.Nodes), maxNodes)
+		return Topology{}, inputf("%d nodes: a lab has at most %d", len(t.Nodes), maxNodes)
 	}
 	ends, err := parseCables(lines)
 	if err != nil {
@@ -27,7 +26,7 @@ func Cabled(f *fabric.Fabric, lines []string) (Topology, error) {
 		ends = everySpineToEveryOther(t.Nodes)
 	}
 	if len(ends) > maxCables {
-		return Topology{}, fmt.Errorf("%d cables: a lab has at most %d", len(ends), maxCables)
+		return Topology{}, inputf("%d cables: a lab has at most %d", len(ends), maxCables)
 	}
 	// Ports that are named come first, so that none of them is given away.
 	for _, named := range []bool{true, false} {
@@ -48,12 +47,12 @@ func parseCables(lines []string) (ends [][2]End, err error) {
 			continue
 		}
 		if len(fields) != 2 {
-			return nil, fmt.Errorf("cable %q: want two ends, as in \"leaf1:eth1 spine1:eth1\"", line)
+			return nil, inputf("cable %q: want two ends, as in \"leaf1:eth1 spine1:eth1\"", line)
 		}
 		var cable [2]End
 		for i := range cable {
 			if cable[i], err = ParseEnd(fields[i]); err != nil {
-				return nil, fmt.Errorf("cable %q: %w", line, err)
+				return nil, inputf("cable %q: %w", line, err)
 			}
 		}
 		ends = append(ends, cable)

@@ -160,25 +160,39 @@ func (c *checker) compareRoutes() (wrong []string, err error) {
 			if !reachable || sameAS(from.Node, to.Node) {
 				continue
 			}
-			for _, loopback := range to.loopbacks() {
-				got := table[netip.PrefixFrom(loopback, loopback.BitLen())]
-				c.proof.Routes++
-				c.proof.NextHops += len(got)
-				if !slices.Equal(got, want) {
-					wrong = append(wrong, c.wrongRoute(from, to, loopback, got, want))
-				}
-			}
+			wrong = append(wrong, c.compareRoute(table, from, to, want)...)
 		}
 	}
 	return wrong, nil
+}
+
+// compareRoute looks at the routes to one node's loopbacks. What is wrong with
+// both in the same way is told once.
+func (c *checker) compareRoute(table fib, from, to checked, want []string) (wrong []string) {
+	var before []string
+	for _, loopback := range to.loopbacks() {
+		got := table[netip.PrefixFrom(loopback, loopback.BitLen())]
+		c.proof.Routes++
+		c.proof.NextHops += len(got)
+		if slices.Equal(got, want) {
+			continue
+		}
+		if len(wrong) == 1 && slices.Equal(got, before) {
+			wrong[0] = c.wrongRoute(from, to, "IPv4 and IPv6", got, want)
+			continue
+		}
+		wrong = append(wrong, c.wrongRoute(from, to, loopback.String(), got, want))
+		before = got
+	}
+	return wrong
 }
 
 // sameAS tells that two nodes refuse each other's routes, as BGP must
 // (RFC 4271 §9.1.2): a design with shared numbers lives without them.
 func sameAS(a, b fabric.Node) bool { return a.ASN == b.ASN }
 
-func (c *checker) wrongRoute(from, to checked, loopback netip.Addr, got, want []string) string {
-	text := fmt.Sprintf("%s → %s (%s): %s, want %d", from.Name, to.Name, loopback, count(len(got), "next hop"), len(want))
+func (c *checker) wrongRoute(from, to checked, which string, got, want []string) string {
+	text := fmt.Sprintf("%s → %s (%s): %s, want %d", from.Name, to.Name, which, count(len(got), "next hop"), len(want))
 	var differences []string
 	for _, port := range want {
 		if !slices.Contains(got, port) {

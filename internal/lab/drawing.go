@@ -9,16 +9,16 @@ import (
 	"frond/internal/fabric"
 )
 
-// Draw draws the fabric: spines above, all other nodes below, a line for each
-// spine that its cables branch off. What does not fit into that, and shapes
-// without spines, are listed cable by cable.
+// Draw draws the fabric: spines above, each with a line of its own, all other
+// nodes below, and a dot where one is cabled to the other. What does not fit
+// into that, and shapes without spines, are listed cable by cable.
 //
-//	      spine1     spine2
-//	        │          │
-//	  ●─────●────●─────┼────●
-//	  ●──────────●─────●────●
-//	  │          │          │
-//	leaf1      leaf2      leaf3
+//	     spine1    spine2
+//	       │         │
+//	  ●────┴────●────┼────●
+//	  ●─────────●────┴────●
+//	  │         │         │
+//	leaf1     leaf2     leaf3
 func Draw(t Topology, states States) string {
 	d := layOut(t)
 	var rest []Cable
@@ -57,6 +57,8 @@ type junction struct {
 	worst  State
 }
 
+// layOut gives every node a column of its own: nodes that are no spines at
+// multiples of the pitch, spines half a pitch beside one, as evenly as they can.
 func layOut(t Topology) *drawing {
 	d := &drawing{column: map[string]int{}, row: map[string]int{}, junctions: map[[2]int]*junction{}}
 	for _, n := range t.Nodes {
@@ -67,33 +69,32 @@ func layOut(t Topology) *drawing {
 			d.others = append(d.others, n.Name)
 		}
 	}
-	pitch := max(widest(d.others)+2, 8)
-	spinePitch := pitch
-	// Spines wider than leafs spread the leafs too: both rows have to fit.
-	if need := len(d.spines) * (widest(d.spines) + 2); need > len(d.others)*pitch {
-		pitch = (need + max(len(d.others), 1) - 1) / max(len(d.others), 1)
+	if len(d.spines) == 0 || len(d.others) == 0 {
+		return d
 	}
-	d.width = len(d.others) * pitch
-	if len(d.spines) > 0 {
-		spinePitch = d.width / len(d.spines)
+	pitch := max(widest(d.spines), widest(d.others)) + 1
+	if len(d.others) <= spacious {
+		pitch = max(pitch, 10)
 	}
-	taken := map[int]bool{}
+	stretch := 1 + (len(d.spines)-1)/len(d.others) // pitches from one node to the next
 	for i, name := range d.others {
-		d.column[name] = i*pitch + pitch/2
-		taken[d.column[name]] = true
+		d.column[name] = pitch * (1 + i*stretch + stretch/2)
+	}
+	// Between the nodes if there is room, else also to the left and right.
+	first, places := 0, len(d.others)*stretch+1
+	if len(d.spines) <= places-2 {
+		first, places = 1, places-2
 	}
 	for i, name := range d.spines {
-		// A column of its own, so that no line runs into another's.
-		col := i*spinePitch + spinePitch/2
-		for taken[col] {
-			col++
-		}
-		taken[col] = true
-		d.column[name] = col
+		d.column[name] = pitch/2 + pitch*(first+(2*i+1)*places/(2*len(d.spines)))
 	}
-	d.width += pitch
+	d.width = pitch * (len(d.others)*stretch + 2)
 	return d
 }
+
+// spacious is the number of nodes below the spines up to which a drawing is
+// wider than it would have to be.
+const spacious = 6
 
 func widest(names []string) (w int) {
 	for _, n := range names {
@@ -159,7 +160,7 @@ func (d *drawing) cell(row, col int) rune {
 		return j.mark()
 	}
 	if col == d.column[d.spines[row]] {
-		return '●'
+		return corner(col > first, col < last)
 	}
 	vertical := d.spineLine(col, row) == '│' || d.otherLine(col, row) == '│'
 	switch inside := col > first && col < last; {
@@ -171,6 +172,19 @@ func (d *drawing) cell(row, col int) rune {
 		return '─'
 	}
 	return ' '
+}
+
+// corner is where a spine's line comes down to its row.
+func corner(left, right bool) rune {
+	switch {
+	case left && right:
+		return '┴'
+	case left:
+		return '┘'
+	case right:
+		return '└'
+	}
+	return '╵'
 }
 
 // span is where a spine's row begins and ends.

@@ -28,7 +28,7 @@ var labName = regexp.MustCompile(`^[a-z][a-z0-9]{0,19}$`)
 // CheckName says what is wrong with the name of a lab.
 func CheckName(name string) error {
 	if !labName.MatchString(name) {
-		return fmt.Errorf("lab name %q: want a letter and then at most 19 letters and digits, all in lower case", name)
+		return inputf("lab name %q: want a letter and then at most 19 letters and digits, all in lower case", name)
 	}
 	return nil
 }

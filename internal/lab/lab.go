@@ -102,10 +102,10 @@ func (l *Lab) checkNew(document Source) error {
 	}
 	for _, n := range l.Topology.Nodes {
 		if len(n.Name) > longestNode {
-			return fmt.Errorf("node name %s: a lab takes names of at most %d characters", n.Name, longestNode)
+			return inputf("node name %s: a lab takes names of at most %d characters", n.Name, longestNode)
 		}
 		if n.Name != filepath.Base(n.Name) {
-			return fmt.Errorf("node name %q cannot be the name of a directory", n.Name)
+			return inputf("node name %q cannot be the name of a directory", n.Name)
 		}
 	}
 	return l.Topology.check(f)

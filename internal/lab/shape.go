@@ -75,7 +75,7 @@ func ParseShape(text string) (Topology, error) {
 	if shape == "spine-leaf" {
 		var spines, leafs int
 		if n, err := fmt.Sscanf(size+"\n", "%dx%d\n", &spines, &leafs); n != 2 || err != nil {
-			return Topology{}, fmt.Errorf("shape %q: want spine-leaf:SPINESxLEAFS, as in spine-leaf:2x3", text)
+			return Topology{}, inputf("shape %q: want spine-leaf:SPINESxLEAFS, as in spine-leaf:2x3", text)
 		}
 		return ofSize(spines*leafs, min(spines, leafs, 1), spines+leafs, func() Topology { return SpineLeaf(spines, leafs) })
 	}
@@ -91,10 +91,10 @@ func ParseShape(text string) (Topology, error) {
 	known, ok := shapes[shape]
 	n, err := strconv.Atoi(size)
 	if !ok || err != nil {
-		return Topology{}, fmt.Errorf("shape %q: want spine-leaf:2x3, chain:6, ring:6, hub:4 or parallel:2", text)
+		return Topology{}, inputf("shape %q: want spine-leaf:2x3, chain:6, ring:6, hub:4 or parallel:2", text)
 	}
 	if n < known.least {
-		return Topology{}, fmt.Errorf("shape %q: want at least %d", text, known.least)
+		return Topology{}, inputf("shape %q: want at least %d", text, known.least)
 	}
 	return ofSize(n, 1, n+1, func() Topology { return known.make(n) })
 }
@@ -102,7 +102,7 @@ func ParseShape(text string) (Topology, error) {
 // ofSize makes a topology unless it is empty or beyond what a lab may be.
 func ofSize(cables, least, nodes int, shape func() Topology) (Topology, error) {
 	if least < 1 || nodes > maxNodes || cables > maxCables {
-		return Topology{}, fmt.Errorf("%d nodes and %d cables: a lab has at least one of each kind, at most %d nodes and %d cables",
+		return Topology{}, inputf("%d nodes and %d cables: a lab has at least one of each kind, at most %d nodes and %d cables",
 			nodes, cables, maxNodes, maxCables)
 	}
 	return shape(), nil

@@ -16,6 +16,7 @@ func (s State) or(other State) State {
 	return State{s.Cut || other.Cut, s.MutedAB || other.MutedAB, s.MutedBA || other.MutedBA}
 }
 
+// String says it in words; an arrow goes along the cable as it is written.
 func (s State) String() string {
 	var words []string
 	if s.Cut {
@@ -25,9 +26,9 @@ func (s State) String() string {
 	case s.MutedAB && s.MutedBA:
 		words = append(words, "muted")
 	case s.MutedAB:
-		words = append(words, "muted forth")
+		words = append(words, "muted →")
 	case s.MutedBA:
-		words = append(words, "muted back")
+		words = append(words, "muted ←")
 	}
 	if len(words) == 0 {
 		return "good"

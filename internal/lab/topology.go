@@ -8,6 +8,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -16,6 +17,16 @@ import (
 
 	"frond/internal/fabric"
 )
+
+// InputError is about what the lab was asked for, not about the lab.
+type InputError struct{ err error }
+
+func (e InputError) Error() string { return e.err.Error() }
+
+// Unwrap gives the cause, if there is one.
+func (e InputError) Unwrap() error { return errors.Unwrap(e.err) }
+
+func inputf(format string, args ...any) error { return InputError{fmt.Errorf(format, args...)} }
 
 // Topology is who is cabled to whom.
 type Topology struct {
@@ -43,7 +54,7 @@ type End struct{ Node, Port string }
 func ParseEnd(text string) (End, error) {
 	node, port, _ := strings.Cut(text, ":")
 	if node == "" || strings.Contains(port, ":") || strings.HasSuffix(text, ":") {
-		return End{}, fmt.Errorf("%q: want NODE:PORT, as in leaf1:eth1", text)
+		return End{}, inputf("%q: want NODE:PORT, as in leaf1:eth1", text)
 	}
 	return End{Node: node, Port: port}, nil
 }
@@ -93,7 +104,7 @@ func (t Topology) Between(a, b End) ([]Cable, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("no cable between %s and %s: %s", a, b, t.describe(a.Node))
+		return nil, inputf("no cable between %s and %s: %s", a, b, t.describe(a.Node))
 	}
 	return found, nil
 }
@@ -124,7 +135,7 @@ func (t Topology) checkNode(name string) error {
 	for i, n := range t.Nodes {
 		names[i] = n.Name
 	}
-	return fmt.Errorf("no node %q: there are %s", name, strings.Join(names, ", "))
+	return inputf("no node %q: there are %s", name, strings.Join(names, ", "))
 }
 
 // Degree is the number of cables at a node.
@@ -180,15 +191,15 @@ func (t Topology) check(f *fabric.Fabric) error {
 	plugged := map[End]Cable{}
 	for _, c := range t.Cables {
 		if c.A.Node == c.B.Node {
-			return fmt.Errorf("cable %s: both ends are at %s", c, c.A.Node)
+			return inputf("cable %s: both ends are at %s", c, c.A.Node)
 		}
 		for _, e := range []End{c.A, c.B} {
 			if other, taken := plugged[e]; taken {
-				return fmt.Errorf("cable %s: port %s is taken by cable %s", c, e, other)
+				return inputf("cable %s: port %s is taken by cable %s", c, e, other)
 			}
 			plugged[e] = c
 			if err := checkPort(f, e); err != nil {
-				return fmt.Errorf("cable %s: %w", c, err)
+				return inputf("cable %s: %w", c, err)
 			}
 		}
 	}
@@ -202,10 +213,10 @@ func checkPort(f *fabric.Fabric, e End) error {
 		return err
 	}
 	if !portName.MatchString(e.Port) {
-		return fmt.Errorf("port %q is no name of an interface: want at most 15 letters, digits, dots and dashes", e.Port)
+		return inputf("port %q is no name of an interface: want at most 15 letters, digits, dots and dashes", e.Port)
 	}
 	if !matches(node.Ports, e.Port) || matches(node.ReservedPorts, e.Port) {
-		return fmt.Errorf("port %s is not the fabric's by the document: ports are %q, reserved %q", e, node.Ports, node.ReservedPorts)
+		return inputf("port %s is not the fabric's by the document: ports are %q, reserved %q", e, node.Ports, node.ReservedPorts)
 	}
 	return nil
 }
