@@ -90,22 +90,42 @@ func TestClientAndServer(t *testing.T) {
 	serveHere(t, socket, time.Hour)
 	c, stop := runClient(t, socket, nil)
 	c.Set([]Session{absent(1), absent(2)})
-	first := await(t, c, "the first session", at(absent(1)))
+	first := awaitBoth(t, c)
 	if first.State != "unanswered" || first.EverUp {
 		t.Errorf("got %+v", first)
 	}
-	await(t, c, "the second session", at(absent(2)))
 	stop()
 
 	// The next agent hears of them before it has set any, and keeps them.
 	next, _ := runClient(t, socket, nil)
-	kept := map[string]State{}
-	await(t, next, "both sessions", func(st State) bool { kept[st.Port] = st; return len(kept) == 2 })
-	if got := kept["absent1"]; !got.Since.Equal(first.Since) {
-		t.Errorf("session began anew: since %s, was %s", got.Since, first.Since)
+	if kept := awaitBoth(t, next); !kept.Since.Equal(first.Since) {
+		t.Errorf("session began anew: since %s, was %s", kept.Since, first.Since)
 	}
 	next.Set([]Session{absent(1), absent(3)})
 	await(t, next, "the new session", at(absent(3)))
+}
+
+// awaitBoth waits for both of two sessions, in either order, and returns the
+// first one's state.
+func awaitBoth(t *testing.T, c *Client) State {
+	t.Helper()
+	heard := map[string]State{}
+	await(t, c, "both sessions", func(st State) bool { heard[st.Port] = st; return len(heard) == 2 })
+	return heard[absent(1).Port]
+}
+
+// What the process still says of a session that was just given up is not told.
+func TestClientForgetsSessionsGivenUp(t *testing.T) {
+	c := NewClient("", nil, testLog(t))
+	state := func(s Session) State { return State{Port: s.Port, Peer: s.Peer, State: "down"} }
+	c.take(state(absent(1))) // before the first Set all count
+	c.take(state(absent(2)))
+	c.Set([]Session{absent(2)})
+	c.take(state(absent(1)))
+	first, _ := c.states.next()
+	if _, more := c.states.next(); first.Port != absent(2).Port || more {
+		t.Errorf("tells %+v, more %t; want the second session alone", first, more)
+	}
 }
 
 func TestClientReconnects(t *testing.T) {
