@@ -3,7 +3,9 @@ package lab
 import (
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,7 +25,7 @@ type frr struct {
 // startFRR starts FRR in a namespace and loads the configuration.
 func startFRR(t *testing.T, ns *netns.NS, config string) *frr {
 	t.Helper()
-	f := &frr{t: t, ns: ns, dir: t.TempDir()}
+	f := &frr{t: t, ns: ns, dir: frrDir(t)}
 	if err := os.WriteFile(filepath.Join(f.dir, "frr.conf"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +36,28 @@ func startFRR(t *testing.T, ns *netns.NS, config string) *frr {
 	return f
 }
 
+// frrDir is a directory that the daemons, which give up root for the user
+// frr, can make their sockets in.
+func frrDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lab-frr-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	owner, err := user.Lookup("frr")
+	must(t, err)
+	uid, err := strconv.Atoi(owner.Uid)
+	must(t, err)
+	gid, err := strconv.Atoi(owner.Gid)
+	must(t, err)
+	must(t, os.Chown(dir, uid, gid))
+	return dir
+}
+
 // daemon runs one daemon until the test ends and waits until it answers.
 func (f *frr) daemon(name string, args ...string) {
 	f.t.Helper()
 	args = append([]string{
-		"-u", "root", "-g", "root", "-z", filepath.Join(f.dir, "zserv.api"),
+		"-z", filepath.Join(f.dir, "zserv.api"),
 		"-i", filepath.Join(f.dir, name+".pid"), "--vty_socket", f.dir, "-f", "/dev/null",
 	}, args...)
 	cmd := exec.Command(filepath.Join("/usr/lib/frr", name), args...)
