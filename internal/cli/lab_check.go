@@ -62,8 +62,8 @@ func proofText(p lab.Proof) string {
 	fmt.Fprintf(&b, "echoes     %d of %s answered; the slowest took %.2f ms\n",
 		p.Answered, count(p.Rounds, "pair"), float64(p.Slowest)/float64(time.Millisecond))
 	if w := p.Bandwidth; w != nil {
-		fmt.Fprintf(&b, "bandwidth  %s → %s: %.1f Gbit/s over %s (%s); one veth pair: %.1f Gbit/s\n",
-			w.From, w.To, w.Fabric/1e9, count(len(w.Legs), "next hop"), legsText(w.Legs), w.Direct/1e9)
+		fmt.Fprintf(&b, "bandwidth  %s → %s: %.1f Gbit/s in %s over %s (%s)\n           over one veth pair, directly: %.1f Gbit/s\n",
+			w.From, w.To, w.Fabric/1e9, count(w.Streams, "stream"), count(len(w.Legs), "next hop"), legsText(w.Legs), w.Direct/1e9)
 	}
 	if len(p.Failures) == 0 {
 		b.WriteString("proven: the fabric works\n")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,7 +15,7 @@ func labStatusCommand(name *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show the fabric, its agents and what is wrong",
-		Long:  "Show the fabric, its agents and what is wrong. The exit code is 1 if anything is.",
+		Long:  "Show the fabric, its agents and what is wrong. The exit code is 1 if more than\nredundancy is lost, or a peer is missing though its cable is good.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := openLab(*name)
@@ -29,7 +30,7 @@ func labStatusCommand(name *string) *cobra.Command {
 				return err
 			}
 			for _, n := range nodes {
-				if !n.Whole() || len(n.Snapshot.Conditions) > 0 {
+				if !n.Whole() || slices.ContainsFunc(n.Snapshot.Conditions, isFailure) {
 					return errUnhealthy
 				}
 			}
@@ -50,7 +51,7 @@ func showLab(cmd *cobra.Command, l *lab.Lab, nodes []lab.NodeStatus) error {
 
 func labTable(nodes []lab.NodeStatus) *table {
 	t := &table{columns: []column{{name: "NODE"}, {name: "ROLE"}, {name: "LOOPBACK"}, {name: "LOOPBACK6"},
-		{name: "AGENT"}, {name: "PEERS", right: true}, {name: "ROUTES", right: true}, {name: "STATE"}}}
+		{name: "AGENT", right: true}, {name: "PEERS", right: true}, {name: "ROUTES", right: true}, {name: "STATE"}}}
 	for _, n := range nodes {
 		s := n.Snapshot
 		peers := fmt.Sprintf("%d/%d", n.Established(), n.Expected)

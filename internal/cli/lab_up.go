@@ -43,6 +43,10 @@ every other node.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			up.cables = args
+			sized := cmd.Flags().Changed("spines") || cmd.Flags().Changed("leafs")
+			if up.document != "" && (sized || up.shape != "") || up.shape != "" && sized {
+				return usageError{errors.New("--file, --shape, and --spines with --leafs exclude each other")}
+			}
 			return up.run(cmd, *name)
 		},
 	}
@@ -53,8 +57,6 @@ every other node.`,
 	flags.StringVarP(&up.document, "file", "f", "", "document whose nodes are built")
 	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
 	flags.DurationVar(&up.wait, "wait", 15*time.Second, "how long to wait until all peers are there")
-	cmd.MarkFlagsMutuallyExclusive("spines", "shape", "file")
-	cmd.MarkFlagsMutuallyExclusive("leafs", "shape", "file")
 	return cmd
 }
 

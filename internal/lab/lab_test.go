@@ -239,7 +239,9 @@ func TestStatusAsksTheAgents(t *testing.T) {
 	go func() { served <- api.Serve(ctx, l.Socket("node1"), answers{snapshot}, slog.New(slog.DiscardHandler)) }()
 	defer func() {
 		cancel()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	}()
 	var nodes []NodeStatus
 	eventually(t, "an answer of node1", func() bool {

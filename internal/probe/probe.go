@@ -149,6 +149,6 @@ func monotonic() time.Duration {
 // millisecond coarse when the process is idle.
 func sleepUntil(t time.Duration) {
 	ts := unix.NsecToTimespec(int64(t))
-	for unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &ts, nil) == unix.EINTR { //nolint:revive // waits on
+	for unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &ts, nil) == unix.EINTR {
 	}
 }
