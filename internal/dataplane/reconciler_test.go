@@ -355,6 +355,38 @@ func TestPortThatAppearsLater(t *testing.T) {
 	})
 }
 
+// Who waits is told when the routes are in force, also over a port whose
+// carrier the reconciler has only just heard of.
+func TestThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := newFakeKernel("a", "b")
+		kernel.setCarrier("b", false)
+		r, _ := run(t, kernel)
+		told := 0
+		expect := func(want map[netip.Prefix][]NextHop) {
+			r.Then(func() {
+				told++
+				if d := cmp.Diff(want, kernel.forwards(), cmpopts.EquateComparable(netip.Addr{})); d != "" {
+					t.Errorf("told before the kernel forwards so (-want +got):\n%s", d)
+				}
+			})
+		}
+		r.UpdateRoutes([]RouteUpdate{route(1, legA)})
+		expect(map[netip.Prefix][]NextHop{prefix(1): {legA}})
+		synctest.Wait()
+		event := kernel.setCarrier("b", true)
+		r.inbox.mu.Lock() // so that all comes at once
+		r.inbox.wishes.links = event.Links
+		r.inbox.wishes.routes = map[netip.Prefix]RouteUpdate{prefix(2): route(2, legB)}
+		r.inbox.mu.Unlock()
+		expect(map[netip.Prefix][]NextHop{prefix(1): {legA}, prefix(2): {legB}})
+		synctest.Wait()
+		if told != 2 {
+			t.Errorf("told %d times, want 2", told)
+		}
+	})
+}
+
 func TestWithdraw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, unmarked := range []bool{false, true} {

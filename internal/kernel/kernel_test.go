@@ -113,7 +113,7 @@ func TestPortsAreReady(t *testing.T) {
 			"net/ipv6/conf/up.0/accept_ra":   "0",
 			"net/ipv6/conf/up.0/autoconf":    "0",
 			"net/ipv6/conf/up1/accept_dad":   "0",
-			"net/ipv4/conf/up.0/rp_filter":   "2",
+			"net/ipv4/conf/up.0/rp_filter":   "0",
 			"net/ipv4/ip_forward":            "1",
 			"net/ipv4/nexthop_compat_mode":   "0",
 			"net/ipv6/conf/up1/disable_ipv6": "0",
@@ -296,8 +296,9 @@ func TestOperatorsOwnAndWithdraw(t *testing.T) {
 	n.UpdateRoutes(update(remote6, leg("up.0"), leg("up1")))
 	n.Complete()
 	n.whole()
+	now := s.everything()
 	for _, line := range strings.Split(before, "\n") {
-		if now := s.everything(); !strings.Contains(now, strings.TrimSpace(line)) {
+		if !strings.Contains(now, strings.TrimSpace(line)) {
 			t.Errorf("missing while frond is there: %q", line)
 		}
 	}

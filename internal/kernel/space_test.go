@@ -31,6 +31,7 @@ type space struct {
 	t          testing.TB
 	name, peer string
 	kernel     *kernel.Kernel
+	cables     int
 }
 
 // newSpace makes a namespace with one cable per port. The port is down, its
@@ -60,7 +61,11 @@ func newSpace(t testing.TB, ports ...string) *space {
 // plug adds a cable.
 func (s *space) plug(port string) {
 	s.t.Helper()
-	s.ip("link add %s type veth peer name %s netns %s", port, port, s.peer)
+	// With the same index at both ends the kernel takes a cable for a device
+	// whose carrier is not urgent, and tells of it up to a second later
+	// (net/core/link_watch.c, linkwatch_urgent_event).
+	s.cables++
+	s.ip("link add %s index %d type veth peer name %s netns %s", port, 1000+s.cables, port, s.peer)
 	s.ipPeer("link set %s up", port)
 	s.ipPeer("addr add fe80::1/64 dev %s nodad", port)
 }
@@ -130,6 +135,12 @@ func (c *counted) Apply(ctx context.Context, ops []dataplane.Op) []dataplane.OpE
 	c.ops = append(c.ops, ops...)
 	c.mu.Unlock()
 	return c.Target.Apply(ctx, ops)
+}
+
+func (c *counted) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ops)
 }
 
 func (c *counted) applied() []dataplane.Op {
