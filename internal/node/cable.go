@@ -8,8 +8,9 @@ import (
 )
 
 // holdDown is how long a neighbour has no BGP session after BFD lost it,
-// unless BFD finds it again sooner.
-const holdDown = time.Second
+// unless BFD finds it again sooner, which takes it a second or two on a path
+// that is whole. A session that came back before BFD would run unwatched.
+const holdDown = 30 * time.Second
 
 // cable is what BFD says of one leg, and what was concluded from it.
 //

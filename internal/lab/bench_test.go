@@ -1,0 +1,202 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The benchmarks measure what users wait for and what they lose. Each repeats
+// its event and reports the median and the worst; b.N does not matter.
+// Outages are those of the worst of 8 flows of 1,000 packets/s each way.
+
+func report(b *testing.B, unit string, values []float64) {
+	b.Helper()
+	slices.Sort(values)
+	b.ReportMetric(values[len(values)/2], unit+"-median")
+	b.ReportMetric(values[len(values)-1], unit+"-max")
+	b.ReportMetric(0, "ns/op")
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// waitWhole waits until all routes are as the cabling says.
+func (w *world) waitWhole() {
+	w.t.Helper()
+	c := &checker{lab: w.Lab, cfg: CheckConfig{Timeout: 30 * time.Second, Surviving: true}}
+	defer c.close()
+	must(w.t, c.open())
+	must(w.t, c.routes(w.t.Context(), silent))
+	if len(c.proof.Failures) > 0 {
+		w.t.Fatal(strings.Join(c.proof.Failures, "\n"))
+	}
+}
+
+// BenchmarkStart is the time from the start of the first agent until every
+// kernel has every next hop to every node.
+func BenchmarkStart(b *testing.B) {
+	for _, size := range [][2]int{{2, 3}, {4, 12}} {
+		b.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(b *testing.B) {
+			path, err := program()
+			must(b, err)
+			var seconds []float64
+			for range 5 {
+				topology := SpineLeaf(size[0], size[1])
+				var started time.Time
+				progress := func(step string, done, _ int) {
+					if step == "starting agents" && done == 0 {
+						started = time.Now()
+					}
+				}
+				l, err := Up(b.Context(), Lab{Name: "bench", Topology: topology, Binary: path}, Source{Content: Document("bench", topology)}, progress)
+				must(b, err)
+				w := &world{l, b}
+				w.waitWhole()
+				seconds = append(seconds, time.Since(started).Seconds())
+				_, err = Down(b.Context(), "bench")
+				must(b, err)
+			}
+			report(b, "s", seconds)
+		})
+	}
+}
+
+// BenchmarkCut is the outage when one of two uplinks loses carrier, what is
+// lost when it returns, and how long until ECMP is whole again.
+func BenchmarkCut(b *testing.B) {
+	w := bring(b, "bench", SpineLeaf(2, 3))
+	w.whole()
+	var outage, lost, whole []float64
+	for range 10 {
+		stop := w.traffic("leaf1", "leaf3")
+		time.Sleep(200 * time.Millisecond)
+		must(b, w.Cut(end("spine1"), end("leaf3")))
+		w.waitWhole()
+		outage = append(outage, milliseconds(stop().Worst().Outage))
+		stop = w.traffic("leaf1", "leaf3")
+		time.Sleep(200 * time.Millisecond)
+		start := time.Now()
+		must(b, w.Mend(end("spine1"), end("leaf3")))
+		w.waitWhole()
+		whole = append(whole, time.Since(start).Seconds())
+		lost = append(lost, float64(stop().Lost()))
+	}
+	report(b, "ms-outage", outage)
+	report(b, "lost-on-mend", lost)
+	report(b, "s-whole-again", whole)
+}
+
+// BenchmarkMute is the outage when packets vanish on one of two uplinks while
+// carrier stays, found by BFD at its default timers.
+func BenchmarkMute(b *testing.B) {
+	w := bring(b, "bench", SpineLeaf(2, 3))
+	w.whole()
+	var outage []float64
+	for i := range 10 {
+		stop := w.traffic("leaf1", "leaf3")
+		time.Sleep(200 * time.Millisecond)
+		must(b, w.Mute(end("spine1"), end("leaf3"), i%2 == 1))
+		w.waitWhole()
+		time.Sleep(500 * time.Millisecond)
+		outage = append(outage, milliseconds(stop().Worst().Outage))
+		must(b, w.Mend(end("spine1"), end("leaf3")))
+		w.waitWhole()
+	}
+	report(b, "ms-outage", outage)
+}
+
+// BenchmarkAgent is what is lost while an agent is away, killed or stopped in
+// order, and when it returns.
+func BenchmarkAgent(b *testing.B) {
+	for _, event := range []string{"kill spine1", "kill leaf3", "restart spine1", "restart leaf3"} {
+		b.Run(event, func(b *testing.B) {
+			w := bring(b, "bench", SpineLeaf(2, 3))
+			w.whole()
+			verb, node, _ := strings.Cut(event, " ")
+			var lost []float64
+			for range 5 {
+				stop := w.traffic("leaf1", "leaf3")
+				if verb == "kill" {
+					must(b, w.Kill(b.Context(), node))
+				} else {
+					must(b, w.Stop(b.Context(), node))
+				}
+				time.Sleep(500 * time.Millisecond)
+				must(b, w.Start(node))
+				time.Sleep(2 * time.Second)
+				w.waitWhole()
+				lost = append(lost, float64(stop().Lost()))
+			}
+			report(b, "packets-lost", lost)
+		})
+	}
+}
+
+// BenchmarkIdle is what an agent and its BFD process cost while nothing
+// happens, on a spine with three leafs, and all of a lab of 4 by 12.
+func BenchmarkIdle(b *testing.B) {
+	b.Run("spine of 2x3", func(b *testing.B) {
+		w := bring(b, "bench", SpineLeaf(2, 3))
+		w.whole()
+		agent, ok := w.AgentPID("spine1")
+		if !ok {
+			b.Fatal("no agent")
+		}
+		const span = 20 * time.Second
+		before := cpuSeconds(b, agent)
+		time.Sleep(span)
+		b.ReportMetric(100*(cpuSeconds(b, agent)-before)/span.Seconds(), "%-of-a-core")
+		b.ReportMetric(residentMiB(b, agent), "MiB")
+		b.ReportMetric(0, "ns/op")
+	})
+	b.Run("all of 4x12", func(b *testing.B) {
+		w := bring(b, "bench", SpineLeaf(4, 12))
+		w.whole()
+		time.Sleep(5 * time.Second)
+		var sum float64
+		for _, n := range w.Topology.Nodes {
+			inode, err := w.namespace(n.Name).Inode()
+			must(b, err)
+			for _, pid := range processesIn(map[uint64]bool{inode: true}) {
+				sum += residentMiB(b, pid)
+			}
+		}
+		b.ReportMetric(sum, "MiB")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// cpuSeconds is the processor time that a process has used (proc_pid_stat(5)).
+func cpuSeconds(b *testing.B, pid int) float64 {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	must(b, err)
+	fields := strings.Fields(string(data)[strings.LastIndex(string(data), ")")+1:])
+	var ticks float64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseFloat(field, 64)
+		must(b, err)
+		ticks += n
+	}
+	const ticksPerSecond = 100
+	return ticks / ticksPerSecond
+}
+
+// residentMiB is the memory that a process holds (VmRSS of proc_pid_status(5)).
+func residentMiB(b *testing.B, pid int) float64 {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(b, err)
+	for line := range strings.Lines(string(data)) {
+		var kib float64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
+			return kib / 1024
+		}
+	}
+	b.Fatalf("process %d has no VmRSS", pid)
+	return 0
+}
