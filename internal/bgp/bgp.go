@@ -59,7 +59,8 @@ type GracefulRestart struct {
 	Time time.Duration // how long peers keep our routes while we are away; whole seconds, at most 4095 s
 	// Restarting says that the kernel still forwards with routes of the
 	// run before: best paths are held back until every peer in Expect has
-	// sent its End-of-RIB or Deferral has passed.
+	// sent its End-of-RIB or Deferral has passed. Expect may shrink until
+	// then: who is gone need not be waited for.
 	Restarting bool
 	Expect     []netip.Addr
 	Deferral   time.Duration

@@ -292,6 +292,18 @@ func TestAgentsComeAndGo(t *testing.T) {
 	})
 }
 
+// TestRecableInRestart moves a cable of a node that has just been restarted:
+// what it waits for does not come.
+func TestRecableInRestart(t *testing.T) {
+	w := bring(t, "recable", SpineLeaf(2, 3))
+	w.whole()
+	must(t, w.Stop(t.Context(), "spine1"))
+	must(t, w.Start("spine1"))
+	must(t, w.Recable(end("leaf1:eth1"), end("spine2:eth9")))
+	w.whole()
+	w.eventually("spine1", "converged", func(s status.Snapshot) bool { return s.Ready && time.Since(s.Started) < 12*time.Second })
+}
+
 func TestReload(t *testing.T) {
 	w := bring(t, "reload", SpineLeaf(2, 2))
 	w.whole()

@@ -32,11 +32,15 @@ func (l *loop) begin() bool {
 }
 
 // awaited are the peers of the run before that may still be there: those
-// behind a port with carrier.
+// behind a port with carrier that nobody else was found on.
 func (l *loop) awaited() []netip.Addr {
 	var peers []netip.Addr
 	for leg := range l.expected {
-		if link, ok := l.links[leg.Port]; ok && link.Carrier && l.plan.IsPort(leg.Port) {
+		link, ok := l.links[leg.Port]
+		if !ok || !link.Carrier || !l.plan.IsPort(leg.Port) {
+			continue
+		}
+		if p, ok := l.ports[leg.Port]; !ok || !p.neighbor.IsValid() || p.neighbor == leg.Via {
 			peers = append(peers, plan.Address(leg))
 		}
 	}

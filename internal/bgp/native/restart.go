@@ -1,7 +1,6 @@
 package native
 
 import (
-	"net/netip"
 	"time"
 
 	seam "frond/internal/bgp"
@@ -14,10 +13,6 @@ const staleTime = 3 * time.Minute
 // begin takes note of the restart that the first desired state tells of.
 func (s *Speaker) begin(d seam.Desired) {
 	s.restarting.Store(d.Restart.Restarting)
-	s.expected = make(map[netip.Addr]struct{})
-	for _, addr := range d.Restart.Expect {
-		s.expected[addr] = struct{}{}
-	}
 	if d.Restart.Restarting {
 		s.deferral = time.Now().Add(d.Restart.Deferral)
 	}
@@ -32,7 +27,7 @@ func (s *Speaker) checkConverged() {
 		return
 	}
 	if s.restarting.Load() && time.Now().Before(s.deferral) {
-		for addr := range s.expected {
+		for _, addr := range s.desired.Restart.Expect {
 			n, ok := s.neighbors[addr]
 			if !ok || n.session == nil || n.awaits() && !n.session.restarting {
 				return

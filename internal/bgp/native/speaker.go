@@ -44,8 +44,7 @@ type Speaker struct {
 	evpn      *table[string]
 	local     originated
 	pending   pending
-	expected  map[netip.Addr]struct{} // peers whose End-of-RIB ends the restart
-	deadline  *time.Timer             // of the restart, and of stale routes
+	deadline  *time.Timer // of the restart, and of stale routes
 	deferral  time.Time
 	converged bool
 	leaving   []*neighbor // removed, their machines not ended yet

@@ -168,6 +168,28 @@ func TestRestartKeepsRoutes(t *testing.T) {
 	}
 }
 
+// TestRestartDoesNotWaitForTheGone restarts a speaker one of whose peers was
+// unplugged meanwhile.
+func TestRestartDoesNotWaitForTheGone(t *testing.T) {
+	a, b, ofB, ofA := pair(t)
+	absent := netip.MustParseAddr("fe80::dead%eth9")
+	x := startSpeaker(t, a, desired(1, ofB))
+	d := desired(2, ofA)
+	d.Restart.Restarting, d.Restart.Expect, d.Restart.Deferral = true, []netip.Addr{ofA, absent}, time.Hour
+	y := startSpeaker(t, b, d)
+	y.established(ofA)
+	y.mu.Lock()
+	early := y.converged || len(y.paths) > 0
+	y.mu.Unlock()
+	if early {
+		t.Error("it did not wait for the peer that was to come")
+	}
+	d.Restart.Expect = d.Restart.Expect[:1]
+	y.set(d)
+	y.eventually("converged", func() bool { return y.converged })
+	x.reaches("10.0.0.2/32", 1)
+}
+
 func TestLeaveWithdraws(t *testing.T) {
 	a, b, ofB, ofA := pair(t)
 	x, y := startSpeaker(t, a, desired(1, ofB)), startSpeaker(t, b, desired(2, ofA))
