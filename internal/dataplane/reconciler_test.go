@@ -124,17 +124,21 @@ func TestFailureInTheMiddleOfABatch(t *testing.T) {
 			updates = append(updates, route(n, legA, legB))
 			want[prefix(n)] = []NextHop{legA}
 		}
-		var once sync.Once
+		failed, batches := false, 0
 		kernel.before = func(ops []Op) {
 			if _, ok := ops[0].(SetRoute); !ok {
 				return
 			}
-			once.Do(func() {
+			if batches++; batches > 1 && slices.Contains(kernel.legs(), legB) {
+				t.Error("routes were changed while the failed leg was there")
+			}
+			if !failed {
+				failed = true
 				r.SetFailed([]NextHop{legB})
-				if slices.ContainsFunc(kernel.legs(), func(leg NextHop) bool { return leg == legB }) {
+				if slices.Contains(kernel.legs(), legB) {
 					t.Error("SetFailed returned and the leg is still there")
 				}
-			})
+			}
 		}
 		r.UpdateRoutes(updates)
 		r.Complete()
@@ -374,12 +378,17 @@ func TestThen(t *testing.T) {
 		r.UpdateRoutes([]RouteUpdate{route(1, legA)})
 		expect(map[netip.Prefix][]NextHop{prefix(1): {legA}})
 		synctest.Wait()
-		event := kernel.setCarrier("b", true)
-		r.inbox.mu.Lock() // so that all comes at once
-		r.inbox.wishes.links = event.Links
-		r.inbox.wishes.routes = map[netip.Prefix]RouteUpdate{prefix(2): route(2, legB)}
-		r.inbox.mu.Unlock()
-		expect(map[netip.Prefix][]NextHop{prefix(1): {legA}, prefix(2): {legB}})
+		// It hears of it in the middle of its work, and thinks that over.
+		var once sync.Once
+		kernel.before = func([]Op) {
+			once.Do(func() {
+				r.Observe(kernel.setCarrier("b", true))
+				r.UpdateRoutes([]RouteUpdate{route(2, legB)})
+				expect(map[netip.Prefix][]NextHop{prefix(1): {legA}, prefix(2): {legB}, prefix(3): {legA}})
+				r.SetFailed([]NextHop{legC})
+			})
+		}
+		r.UpdateRoutes([]RouteUpdate{route(3, legA)})
 		synctest.Wait()
 		if told != 2 {
 			t.Errorf("told %d times, want 2", told)

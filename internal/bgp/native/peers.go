@@ -2,10 +2,10 @@ package native
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	seam "frond/internal/bgp"
@@ -228,9 +228,18 @@ func (m sessionUp) apply(s *Speaker) {
 	n.owesEnd = slices.Clone(a.families)
 	tellEverything(s.unicast, n, &n.queue.unicast, nil)
 	tellEverything(s.evpn, n, &n.queue.evpn, nil)
-	s.log.Info("session established", "peer", n.addr, "name", a.hostname, "as", a.asn, "families", fmt.Sprint(a.families))
+	s.log.Info("session established", "peer", n.addr, "name", a.hostname, "as", a.asn, "families", names(a.families))
 	s.pending.peer(n)
 	s.checkConverged()
+}
+
+// names are families as logs show them; a []Family is bytes to an encoder.
+func names(families []seam.Family) string {
+	all := make([]string, len(families))
+	for i, f := range families {
+		all[i] = f.String()
+	}
+	return strings.Join(all, " ")
 }
 
 func (m sessionDown) apply(s *Speaker) {
