@@ -149,6 +149,7 @@ func (s *Speaker) loop(ctx, machines context.Context) {
 		event, out := s.nextEvent()
 		select {
 		case <-ctx.Done():
+			s.takeLastWord()
 			return
 		case d := <-s.set:
 			s.apply(machines, d)
@@ -162,6 +163,15 @@ func (s *Speaker) loop(ctx, machines context.Context) {
 			s.expire()
 		}
 		s.feed()
+	}
+}
+
+// takeLastWord heeds a Set that came just before the end: how to leave.
+func (s *Speaker) takeLastWord() {
+	select {
+	case d := <-s.set:
+		s.desired.Leave = d.Leave
+	default:
 	}
 }
 

@@ -195,15 +195,12 @@ func TestLeaveWithdraws(t *testing.T) {
 	x, y := startSpeaker(t, a, desired(1, ofB)), startSpeaker(t, b, desired(2, ofA))
 	x.reaches("10.0.0.2/32", 1)
 	leaving := desired(2, ofA)
-	leaving.Shutdown = true
+	leaving.Shutdown, leaving.Leave = true, true
 	y.set(leaving)
 	x.eventually("graceful shutdown", func() bool {
 		p := x.paths[netip.MustParsePrefix("10.0.0.2/32")].Paths
 		return len(p) == 1 && len(p[0].Communities) == 1 && p[0].Communities[0] == communityGracefulShutdown
 	})
-	leaving.Leave = true
-	y.set(leaving)
-	y.established(ofA)
 	y.signal(syscall.SIGTERM)
 	x.reaches("10.0.0.2/32", 0)
 	x.eventually("reason", func() bool { return strings.Contains(x.peers[ofB].Reason, "shut down") })
