@@ -23,6 +23,7 @@ type neighbor struct {
 	epoch    uint32   // counts sessions; paths of an older one are stale
 	internal bool     // of the session there is or was last
 	routerID netip.Addr
+	ended    string // why the last session ended; empty while there is one
 
 	forget   time.Time           // when stale routes go at the latest; zero: there are none
 	awaiting [seam.Families]bool // End-of-RIB is due for these

@@ -204,6 +204,9 @@ func (m stateChanged) apply(s *Speaker) {
 	// That a next attempt has begun is no news as to why the last one failed.
 	if m.state == seam.Idle || m.state == seam.Connect {
 		n.status.Reason = m.reason
+		if n.ended != "" && n.ended != m.reason {
+			n.status.Reason += " (the session before ended: " + n.ended + ")"
+		}
 	}
 	s.pending.peer(n)
 }
@@ -216,7 +219,7 @@ func (m sessionUp) apply(s *Speaker) {
 	a := m.session.agreement
 	n.session, n.internal, n.routerID = m.session, a.internal, a.routerID
 	n.epoch++
-	n.idle = true
+	n.idle, n.ended = true, ""
 	s.forgetQueue(n)
 	n.status.State, n.status.Since, n.status.Reason = seam.Established, time.Now(), ""
 	n.status.ASN, n.status.RouterID, n.status.Hostname, n.status.Software = a.asn, a.routerID, a.hostname, a.software
@@ -247,7 +250,7 @@ func (m sessionDown) apply(s *Speaker) {
 	if !ok {
 		return
 	}
-	n.session = nil
+	n.session, n.ended = nil, m.reason
 	n.idle = false
 	n.status.State, n.status.Since, n.status.Reason = seam.Connect, time.Now(), m.reason
 	n.status.Flaps++
