@@ -187,7 +187,7 @@ func cpuSeconds(b *testing.B, pid int) float64 {
 }
 
 // residentMiB is the memory that a process holds (VmRSS of proc_pid_status(5)).
-func residentMiB(b *testing.B, pid int) float64 {
+func residentMiB(b testing.TB, pid int) float64 {
 	b.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	must(b, err)
