@@ -63,7 +63,12 @@ type GracefulRestart struct {
 	// then: who is gone need not be waited for.
 	Restarting bool
 	Expect     []netip.Addr
-	Deferral   time.Duration
+	// Watched says that BFD watches every cable to a node of our kind,
+	// independently of agents: then a peer that falls silent while BFD finds
+	// nothing is an agent that is away, and its routes are kept like those of
+	// one that restarts.
+	Watched  bool
+	Deferral time.Duration
 }
 
 // Family is an address family that frond speaks.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"frond/internal/api"
 	"frond/internal/fabric"
 	"frond/internal/netns"
@@ -366,4 +368,79 @@ func (w *world) reaches(node, prefix string, hops int) {
 
 func TestPassword(t *testing.T) {
 	bring(t, "password", SpineLeaf(2, 2), "password_file: bgp.key").whole()
+}
+
+// TestStandstill stops agents for longer than the hold timer: the kernels
+// forward on, BFD says so, and nobody is given up.
+func TestStandstill(t *testing.T) {
+	w := bring(t, "standstill", SpineLeaf(2, 3))
+	w.whole()
+	stop := w.traffic("leaf1", "leaf3")
+	for _, node := range []string{"spine1", "leaf1"} {
+		pid, ok := w.AgentPID(node)
+		if !ok {
+			t.Fatal("no agent")
+		}
+		must(t, unix.Kill(pid, unix.SIGSTOP))
+		peer, port := "leaf2", "eth1"
+		if node == "leaf1" {
+			peer = "spine2"
+		}
+		w.eventually(peer, "hold timer of "+node, func(s status.Snapshot) bool {
+			p := peerOn(s, port)
+			return p.Restarting && strings.Contains(p.Reason, "hold timer")
+		})
+		must(t, unix.Kill(pid, unix.SIGCONT))
+		w.eventually(peer, node+" back", func(s status.Snapshot) bool {
+			p := peerOn(s, port)
+			return p.State == "established" && !p.Restarting
+		})
+	}
+	w.whole()
+	w.nothingLost(stop())
+}
+
+// TestOperator has somebody else change what is frond's: it is repaired, and
+// what is his stays.
+func TestOperator(t *testing.T) {
+	w := bring(t, "operator", SpineLeaf(2, 2))
+	w.whole()
+	ip := func(args ...string) {
+		t.Helper()
+		var out []byte
+		must(t, w.namespace("leaf1").Do(func() (err error) {
+			out, err = exec.Command("ip", args...).CombinedOutput()
+			return err
+		}))
+		if len(out) > 0 {
+			t.Logf("ip %s: %s", strings.Join(args, " "), out)
+		}
+	}
+	ip("route", "add", "198.51.100.0/24", "dev", "lo", "metric", "7")
+	ip("address", "add", "198.51.100.1/32", "dev", "lo")
+	for _, damage := range [][]string{
+		{"route", "flush", "proto", "102"},
+		{"nexthop", "flush"},
+		{"address", "del", "10.0.200.1/32", "dev", "lo"},
+		{"link", "set", "eth1", "down"},
+		{"link", "set", "eth1", "name", "eth7"},
+	} {
+		t.Run(strings.Join(damage, " "), func(t *testing.T) {
+			ip(damage...)
+			if damage[len(damage)-1] == "eth7" { // the lab knows ports by their names
+				w.in(t).eventually("leaf1", "its renamed port", func(s status.Snapshot) bool {
+					return peerOn(s, "eth7").State == "established"
+				})
+				ip("link", "set", "eth7", "name", "eth1")
+			}
+			w.in(t).whole()
+		})
+	}
+	table, err := readFIB(w.namespace("leaf1"))
+	must(t, err)
+	if len(table[netip.MustParsePrefix("198.51.100.0/24")]) != 1 {
+		t.Error("the operator's route is gone")
+	}
+	ip("link", "set", "lo", "down")
+	w.whole()
 }

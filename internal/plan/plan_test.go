@@ -167,7 +167,7 @@ func TestBGP(t *testing.T) {
 			{Prefix: netip.MustParsePrefix("10.0.254.1/32")},
 			{Prefix: netip.MustParsePrefix("fd00:10::a00:fe01/128")},
 		},
-		Restart: bgp.GracefulRestart{Time: restartTime, Restarting: true, Expect: expect},
+		Restart: bgp.GracefulRestart{Time: restartTime, Watched: true, Restarting: true, Expect: expect},
 	}
 	if diff := cmp.Diff(want, got, netipValues); diff != "" {
 		t.Errorf("BGP differs (-want +got):\n%s", diff)

@@ -16,7 +16,7 @@ const restartTime = 2 * time.Minute
 // BGP is everything that the speaker should do with these neighbours. Of
 // restart only what tells this run from others is taken.
 func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) bgp.Desired {
-	restart.Time = restartTime
+	restart.Time, restart.Watched = restartTime, p.BFD.Enabled
 	d := bgp.Desired{
 		ASN:      p.Node.ASN,
 		RouterID: p.Node.Loopback,

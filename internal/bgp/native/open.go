@@ -34,6 +34,7 @@ type local struct {
 	routerID netip.Addr
 	hostname string
 	restart  time.Duration
+	watched  bool // see bgp.GracefulRestart
 }
 
 // agreement is what both sides of a session said, and what follows from it.
@@ -48,6 +49,7 @@ type agreement struct {
 	families   []seam.Family
 	nextHop6   bool // IPv4 over IPv6 next hops (RFC 8950)
 	restart    time.Duration
+	watched    bool                // by BFD, which outlives agents
 	restarting bool                // the peer's R bit (RFC 4724 §3)
 	preserved  [seam.Families]bool // the peer's F bits
 	restarts   [seam.Families]bool // families in the peer's restart capability
@@ -106,7 +108,7 @@ func negotiate(l local, p seam.Peer, body []byte) (*agreement, error) {
 	if open.Version != 4 {
 		return nil, &notification{code: errOpen, subcode: 1, data: []byte{0, 4}, text: fmt.Sprintf("it speaks BGP version %d, not 4", open.Version)}
 	}
-	a := &agreement{routerID: open.ID}
+	a := &agreement{routerID: open.ID, watched: l.watched}
 	theirs := a.readCapabilities(open)
 	if err := a.checkIdentity(l, p); err != nil {
 		return nil, err

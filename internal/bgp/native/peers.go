@@ -43,7 +43,7 @@ func (s *Speaker) apply(machines context.Context, d seam.Desired) {
 
 // identity is what all sessions depend on.
 func identity(d seam.Desired) local {
-	return local{d.ASN, d.RouterID, d.Hostname, d.Restart.Time}
+	return local{d.ASN, d.RouterID, d.Hostname, d.Restart.Time, d.Restart.Watched}
 }
 
 func (s *Speaker) setPassword(ctx context.Context, before, d seam.Desired) {

@@ -66,7 +66,7 @@ func (s *session) serve(ctx context.Context, report func(message), m *machine) (
 	close(readerDone)
 	<-writerDone
 	if farewell := s.farewell.Load(); farewell != nil {
-		return false, farewell
+		return s.survives(farewell), farewell
 	}
 	return s.judge(err)
 }
@@ -77,12 +77,19 @@ func (s *session) judge(err error) (keep bool, reason error) {
 	var n *notification
 	switch {
 	case errors.As(err, &n):
-		return false, n
+		return s.survives(n), n
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return true, errors.New("the peer closed the connection")
 	default:
 		return true, fmt.Errorf("connection lost: %w", err)
 	}
+}
+
+// survives tells whether the peer's routes outlive a session that a
+// notification ended: if a hold timer expired although BFD goes on, one of the
+// two agents stood still, and packets are forwarded (as RFC 8538 §4 has it).
+func (s *session) survives(n *notification) bool {
+	return n.code == errHoldTimer && s.watched && s.frond()
 }
 
 // read takes messages in until the connection or the protocol fails.

@@ -220,6 +220,34 @@ func TestHoldTimer(t *testing.T) {
 	x.reaches("10.0.0.2/32", 1)
 }
 
+// TestStandstill stops a process that BFD would still find forwarding.
+func TestStandstill(t *testing.T) {
+	a, b, ofB, ofA := pair(t)
+	dA, dB := desired(1, ofB), desired(2, ofA)
+	dA.Restart.Watched, dB.Restart.Watched = true, true
+	dA.Peers[0].Hold, dA.Peers[0].Keepalive = 3*time.Second, time.Second
+	x, y := startSpeaker(t, a, dA), startSpeaker(t, b, dB)
+	x.reaches("10.0.0.2/32", 1)
+	y.reaches("10.0.0.1/32", 1)
+	y.signal(syscall.SIGSTOP)
+	x.eventually("hold timer, routes kept", func() bool {
+		p := x.peers[ofB]
+		return p.Restarting && strings.Contains(p.Reason, "hold timer")
+	})
+	y.signal(syscall.SIGCONT)
+	x.eventually("routes confirmed", func() bool { return x.peers[ofB].State == seam.Established && !x.peers[ofB].Restarting })
+	y.established(ofA)
+	for _, s := range []*speaker{x, y} {
+		s.mu.Lock()
+		for _, p := range s.history {
+			if !p.Local && len(p.Paths) == 0 {
+				t.Errorf("%s was withdrawn", p.Prefix)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 func TestMaxPrefixes(t *testing.T) {
 	a, b, ofB, ofA := pair(t)
 	dA, dB := desired(1, ofB), desired(2, ofA)
