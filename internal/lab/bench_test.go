@@ -71,7 +71,7 @@ func BenchmarkCut(b *testing.B) {
 	w := bring(b, "bench", SpineLeaf(2, 3))
 	w.whole()
 	var outage, lost, whole []float64
-	for range 10 {
+	for range 20 {
 		stop := w.traffic("leaf1", "leaf3")
 		time.Sleep(200 * time.Millisecond)
 		must(b, w.Cut(end("spine1"), end("leaf3")))
