@@ -1,0 +1,65 @@
+package dataplane
+
+import "net/netip"
+
+// OverlayEvent tells what happened on the segments of this node.
+type OverlayEvent interface{ overlayEvent() }
+
+// LocalMACs tells of guests' MACs on ports of this node. What nobody has
+// taken yet is merged: the last word about each MAC.
+type LocalMACs []LocalMAC
+
+// LocalMAC is a guest's MAC. One that moves to another port of the node is
+// told again, with that port.
+type LocalMAC struct {
+	VNI  uint32
+	MAC  MAC
+	Port string
+	// Aged tells that the kernel has forgotten the MAC while its port is
+	// still there: the guest was silent, or its port without carrier.
+	Aged bool
+}
+
+// LocalPortsGone tells of ports that left their bridge or vanished, and all
+// guests behind them.
+type LocalPortsGone []LocalPort
+
+// LocalPort is a port of a segment's bridge that guests are behind.
+type LocalPort struct {
+	VNI  uint32
+	Port string
+}
+
+// LocalAddresses tells of IP addresses that guests on ports of this node
+// were heard to speak from, in ARP (RFC 826) and neighbour discovery
+// (RFC 4861).
+type LocalAddresses []LocalAddress
+
+// LocalAddress is what a guest said of itself.
+type LocalAddress struct {
+	VNI  uint32
+	MAC  MAC
+	IP   netip.Addr
+	Port string
+}
+
+// LocalOverflows tells of ports behind which there is more than is told of.
+type LocalOverflows []LocalOverflow
+
+// LocalOverflow is a port that went over its limit, or is under it again.
+type LocalOverflow struct {
+	VNI   uint32
+	Port  string
+	Limit int  // MACs that are told of
+	Over  bool // false: over no more
+}
+
+// OverlayDrifted tells that a device or an entry of frond's was changed by
+// somebody else, or that notifications were lost: look again.
+type OverlayDrifted struct{}
+
+func (LocalMACs) overlayEvent()      {}
+func (LocalPortsGone) overlayEvent() {}
+func (LocalAddresses) overlayEvent() {}
+func (LocalOverflows) overlayEvent() {}
+func (OverlayDrifted) overlayEvent() {}

@@ -1,0 +1,140 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// MAC is an Ethernet address (EUI-48).
+type MAC [6]byte
+
+// String returns the address in the form 02:00:00:00:00:01.
+func (m MAC) String() string {
+	const digits = "0123456789abcdef"
+	text := make([]byte, 0, 17)
+	for i, octet := range m {
+		if i > 0 {
+			text = append(text, ':')
+		}
+		text = append(text, digits[octet>>4], digits[octet&15])
+	}
+	return string(text)
+}
+
+// IsGroup tells that the address stands for many (IEEE 802 §8.2): broadcast
+// and multicast, which no guest may call its own.
+func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
+
+// IsZero tells that there is no address.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+// MarshalText makes MACs readable in JSON.
+func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads what ParseMAC reads.
+func (m *MAC) UnmarshalText(text []byte) error {
+	parsed, err := ParseMAC(string(text))
+	if err == nil {
+		*m = parsed
+	}
+	return err
+}
+
+// ParseMAC reads six pairs of hexadecimal digits, separated by colons.
+func ParseMAC(text string) (MAC, error) {
+	var m MAC
+	pairs := strings.Split(text, ":")
+	if len(text) != 17 || len(pairs) != len(m) {
+		return MAC{}, fmt.Errorf("MAC address %q: want six pairs of hexadecimal digits like 02:00:00:00:00:01", text)
+	}
+	octets, err := hex.DecodeString(strings.Join(pairs, ""))
+	if err != nil || len(octets) != len(m) {
+		return MAC{}, fmt.Errorf("MAC address %q: want six pairs of hexadecimal digits like 02:00:00:00:00:01", text)
+	}
+	copy(m[:], octets)
+	return m, nil
+}
+
+// Segment is a layer-2 network that this node takes part in.
+type Segment struct {
+	Name   string
+	Bridge string // device that guests are ports of
+	VXLAN  string // device that leads to the other nodes
+	VNI    uint32
+	Local  netip.Addr // own VTEP
+	MTU    int        // of bridge and VXLAN device, octets
+	// MACLimit is how many MACs are told of per guest port, 0 for no limit.
+	// The bridge as a whole learns MACsPerBridge times as many.
+	MACLimit int
+}
+
+// MACsPerBridge is how many ports of a bridge may be filled to their limit
+// before the bridge stops learning.
+const MACsPerBridge = 64
+
+// MACKey is a MAC in a segment.
+type MACKey struct {
+	VNI uint32
+	MAC MAC
+}
+
+// NeighborKey is an IP address in a segment.
+type NeighborKey struct {
+	VNI uint32
+	IP  netip.Addr
+}
+
+// OverlayUpdate is what is now desired, as deltas.
+type OverlayUpdate struct {
+	// MACs are the VTEPs that guests are behind; the zero Addr: not remote
+	// any more. Naming one again that is desired already puts it back where
+	// the kernel has learned the MAC on a port of this node meanwhile.
+	MACs map[MACKey]netip.Addr
+	// Neighbors are the MACs that IP addresses are answered with in place of
+	// remote guests; the zero MAC: none.
+	Neighbors map[NeighborKey]MAC
+	// Flood is the whole list of VTEPs that take part in a segment.
+	Flood map[uint32][]netip.Addr
+}
+
+// OverlayTarget is the kernel as the overlay sees it.
+type OverlayTarget interface {
+	// DumpOverlay returns every device that is frond's, every other one that
+	// bears the name of a segment's, and the entries of these segments.
+	DumpOverlay(ctx context.Context, segments []Segment) (OverlayState, error)
+	// ApplyOverlay carries out the operations in their order, in as few
+	// system calls as it can, and returns one error per operation that
+	// failed. Deleting what is absent is no error.
+	ApplyOverlay(ctx context.Context, ops []OverlayOp) []OpError
+}
+
+// OverlayState is what the kernel holds.
+type OverlayState struct {
+	Devices map[string]InstalledDevice
+	Entries map[uint32]*OverlayEntries // by VNI
+}
+
+// OverlayEntries are frond's entries of one segment.
+type OverlayEntries struct {
+	MACs      map[MAC]InstalledMAC
+	Neighbors map[netip.Addr]MAC
+	Flood     map[netip.Addr]struct{}
+}
+
+// InstalledMAC is where the kernel sends frames to a MAC.
+type InstalledMAC struct {
+	VTEP    netip.Addr // by the VXLAN device; zero: it does not know
+	Bridged bool       // the bridge hands them to the VXLAN device
+	Taken   bool       // the bridge has learned the MAC on another port
+}
+
+func newOverlayEntries() *OverlayEntries {
+	return &OverlayEntries{
+		MACs:      make(map[MAC]InstalledMAC),
+		Neighbors: make(map[netip.Addr]MAC),
+		Flood:     make(map[netip.Addr]struct{}),
+	}
+}
