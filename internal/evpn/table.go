@@ -1,0 +1,186 @@
+// Package evpn decides where the stations of each segment are: it turns what
+// is seen of local guests into EVPN routes (RFC 7432, RFC 8365), and those of
+// other nodes, together with the local ones, into forwarding entries. It does
+// no input or output and starts no goroutine: what changes comes in by calls,
+// and Changes tells what follows from it.
+package evpn
+
+import (
+	"net/netip"
+	"time"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+)
+
+// Config is what a Table needs to know of its node.
+type Config struct {
+	ASN      uint32
+	RouterID netip.Addr       // IPv4
+	VTEP     netip.Addr       // the node's own
+	Now      func() time.Time // nil: time.Now
+}
+
+// Table is the EVPN state of a node: its segments, their stations, and the
+// routes that say so. Each call costs time by what it changes, not by how
+// much there is. It is to be used by one goroutine.
+//
+// After a start, what the kernels' bridges already hold is to be reported
+// before the first routes are learned: a station that is still remembered
+// here but has moved meanwhile then counts as older than its new place.
+type Table struct {
+	config    Config
+	segments  map[uint32]*segment // by VNI
+	routes    map[string]*remote  // by the speaker's key
+	vteps     map[netip.Addr]*vtep
+	reachable func(netip.Addr) bool
+
+	originated map[originKey]origin
+	news       news
+	touched    touched
+	frozen     []thawing // in the order of time
+	refused    refused
+}
+
+// news is what Changes has not told yet.
+type news struct {
+	overlay dataplane.OverlayUpdate
+	routes  bool
+}
+
+// originKey tells the routes of this node apart. Multicast routes have no
+// address, Prefix routes no MAC.
+type originKey struct {
+	vni     uint32
+	mac     dataplane.MAC
+	address netip.Prefix
+}
+
+type origin struct {
+	route Route
+	wire  *bgp.EVPNRoute
+}
+
+// New returns an empty table.
+func New(config Config) *Table {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Table{
+		config:     config,
+		segments:   make(map[uint32]*segment),
+		routes:     make(map[string]*remote),
+		vteps:      make(map[netip.Addr]*vtep),
+		originated: make(map[originKey]origin),
+	}
+}
+
+// Changes returns what has changed since it was last called: forwarding
+// entries as differences, and the whole set of routes that this node
+// originates if that has changed (told by the last result), in no order.
+func (t *Table) Changes() (dataplane.OverlayUpdate, []bgp.Route, bool) {
+	t.thawDue()
+	n := t.news
+	t.news = news{}
+	if !n.routes {
+		return n.overlay, nil, false
+	}
+	routes := make([]bgp.Route, 0, len(t.originated))
+	for _, o := range t.originated {
+		routes = append(routes, bgp.Route{EVPN: o.wire})
+	}
+	return n.overlay, routes, true
+}
+
+// originate makes the node tell a route, in place of the one that it told by
+// that key before.
+func (t *Table) originate(key originKey, route Route) {
+	if before, ok := t.originated[key]; ok && before.route == route {
+		return
+	}
+	wire := route.Encode()
+	t.originated[key] = origin{route, &wire}
+	t.news.routes = true
+}
+
+func (t *Table) retract(key originKey) {
+	if _, ok := t.originated[key]; ok {
+		delete(t.originated, key)
+		t.news.routes = true
+	}
+}
+
+func (n *news) mac(vni uint32, mac dataplane.MAC, vtep netip.Addr) {
+	if n.overlay.MACs == nil {
+		n.overlay.MACs = make(map[dataplane.MACKey]netip.Addr)
+	}
+	n.overlay.MACs[dataplane.MACKey{VNI: vni, MAC: mac}] = vtep
+}
+
+func (n *news) neighbor(vni uint32, ip netip.Addr, mac dataplane.MAC) {
+	if n.overlay.Neighbors == nil {
+		n.overlay.Neighbors = make(map[dataplane.NeighborKey]dataplane.MAC)
+	}
+	n.overlay.Neighbors[dataplane.NeighborKey{VNI: vni, IP: ip}] = mac
+}
+
+func (n *news) flood(vni uint32, vteps []netip.Addr) {
+	if n.overlay.Flood == nil {
+		n.overlay.Flood = make(map[uint32][]netip.Addr)
+	}
+	n.overlay.Flood[vni] = vteps
+}
+
+// touched is what is to be decided again, each once.
+type touched struct {
+	macs      []*station
+	addresses []*address
+	segments  []*segment
+}
+
+func (t *Table) touchMAC(m *station) {
+	if !m.touched {
+		m.touched = true
+		t.touched.macs = append(t.touched.macs, m)
+	}
+}
+
+func (t *Table) touchAddress(a *address) {
+	if !a.touched {
+		a.touched = true
+		t.touched.addresses = append(t.touched.addresses, a)
+	}
+}
+
+func (t *Table) touchFlood(s *segment) {
+	if !s.touched {
+		s.touched = true
+		t.touched.segments = append(t.touched.segments, s)
+	}
+}
+
+// settle decides what was touched. MACs come first, as a MAC that is no
+// longer here takes its addresses along.
+func (t *Table) settle() {
+	for len(t.touched.macs) > 0 {
+		macs := t.touched.macs
+		t.touched.macs = nil
+		for _, m := range macs {
+			m.touched = false
+			t.decide(m)
+		}
+	}
+	for len(t.touched.addresses) > 0 {
+		addresses := t.touched.addresses
+		t.touched.addresses = nil
+		for _, a := range addresses {
+			a.touched = false
+			t.decideAddress(a)
+		}
+	}
+	for _, s := range t.touched.segments {
+		s.touched = false
+		t.decideFlood(s)
+	}
+	t.touched.segments = t.touched.segments[:0]
+}
