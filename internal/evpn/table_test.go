@@ -352,6 +352,7 @@ func TestMobility(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, vtepA, 100)
 			test.do(r)
+			r.check()
 			r.wantMAC(mac1, test.entry)
 			r.wantTold(test.told...)
 		})
@@ -361,6 +362,31 @@ func TestMobility(t *testing.T) {
 func sticky(r MACIP) MACIP {
 	r.Sticky = true
 	return r
+}
+
+// The kernel forgets an entry as soon as it sees the MAC on a port: that of a
+// sticky one has to be asked for again.
+func TestStickyEntryIsPutBack(t *testing.T) {
+	r := newRig(t, vtepA, 100)
+	r.learn(sticky(macip(vtepB, mac1, "", 0)))
+	r.take()
+	r.appears(100, mac1, "g1")
+	overlay, _, _ := r.Changes()
+	want := map[dataplane.MACKey]netip.Addr{{VNI: 100, MAC: mac1}: vtepB}
+	if diff := cmp.Diff(want, overlay.MACs, addresses); diff != "" {
+		t.Errorf("entries (-want +got):\n%s", diff)
+	}
+	r.wantProblem("02:00:00:00:00:01 was seen at port g1, but 10.0.200.2 says that it never moves")
+	r.ages(100, mac1, "g1")
+	r.wantProblem()
+}
+
+func TestOverflowIsNamed(t *testing.T) {
+	r := newRig(t, vtepA, 100)
+	r.Observe(dataplane.LocalOverflows{{VNI: 100, Port: "g1", Limit: 10, Over: true}, {VNI: 200, Port: "g1", Over: true}})
+	r.wantProblem("port g1 has brought 10 MACs")
+	r.Observe(dataplane.LocalOverflows{{VNI: 100, Port: "g1", Limit: 10}})
+	r.wantProblem()
 }
 
 func TestMoveSeenWhole(t *testing.T) {
