@@ -230,6 +230,9 @@ func TestDistinguishersStayApart(t *testing.T) {
 	if len(seen) != 4 || r.Table.segments[100].rd.String() != "10.0.200.1:100" {
 		t.Errorf("distinguishers: %v", seen)
 	}
+	if got := r.Table.segments[1<<16].rd.String(); got != "10.0.200.1:1" {
+		t.Errorf("the segment whose number would be 0 has %s", got)
+	}
 	before := r.Table.segments[101].rd
 	r.segments(101, 7)
 	if r.Table.segments[101].rd != before {
@@ -309,6 +312,11 @@ func TestMobility(t *testing.T) {
 			r.unplug(100, "g1")
 			r.Learn([]bgp.EVPNPath{gone(macip(vtepB, mac1, "", 0))})
 		}, nowhere, nil},
+		"sticky elsewhere, then no more": {func(r *rig) {
+			r.learn(sticky(macip(vtepB, mac1, "", 0)))
+			r.appears(100, mac1, "g1")
+			r.learn(macip(vtepB, mac1, "", 0))
+		}, nowhere, []string{told1 + " 1"}},
 		"sticky here": {func(r *rig) {
 			r.LocalSticky(100, mac1, "g1")
 			r.learn(macip(vtepB, mac1, "", 9))
@@ -386,6 +394,9 @@ func TestOverflowIsNamed(t *testing.T) {
 	r.Observe(dataplane.LocalOverflows{{VNI: 100, Port: "g1", Limit: 10, Over: true}, {VNI: 200, Port: "g1", Over: true}})
 	r.wantProblem("port g1 has brought 10 MACs")
 	r.Observe(dataplane.LocalOverflows{{VNI: 100, Port: "g1", Limit: 10}})
+	r.wantProblem()
+	r.Observe(dataplane.LocalOverflows{{VNI: 100, Port: "g1", Limit: 10, Over: true}})
+	r.unplug(100, "g1")
 	r.wantProblem()
 }
 
@@ -573,6 +584,16 @@ func TestDuplicateAddressFreezes(t *testing.T) {
 	r.speaks(100, mac1, ip4)
 	r.wantARP(ip4, mac1)
 	r.wantProblem()
+
+	for range 10 {
+		r.speaks(100, mac1, ip4)
+		r.speaks(100, mac2, ip4)
+	}
+	r.wantProblem("172.16.0.11 has changed")
+	r.unplug(100, "g1")
+	r.unplug(100, "g2")
+	r.check() // nobody has the address, so nothing is frozen
+	r.wantProblem()
 }
 
 func testMAC(n int) dataplane.MAC {
@@ -617,6 +638,19 @@ func TestMalformedRoutesAreNamed(t *testing.T) {
 		{Key: "c", Route: bgp.EVPNRoute{NLRI: "\x04\x00", NextHop: vtepB}}, // fine, of no use
 	})
 	r.wantProblem("2 EVPN routes of peers malformed", "0 bytes are too few")
+}
+
+// The same route by another session is no news but to status.
+func TestRouteComesByAnotherPeer(t *testing.T) {
+	r := newRig(t, vtepA)
+	for _, peer := range []string{"fe80::1%eth0", "fe80::2%eth1"} {
+		p := path(flood(vtepB, 100))
+		p.Peer = netip.MustParseAddr(peer)
+		r.Learn([]bgp.EVPNPath{p})
+		if routes := r.Routes(); len(routes) != 1 || routes[0].Peer != p.Peer {
+			t.Errorf("routes by %s: %+v", peer, routes)
+		}
+	}
 }
 
 func TestStatus(t *testing.T) {
