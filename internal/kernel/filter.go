@@ -14,8 +14,8 @@ const (
 	offsetPort            = 12                      // nlmsg_pid
 	offsetNexthopProtocol = unix.SizeofNlMsghdr + 2 // nh_protocol
 	offsetRouteProtocol   = unix.SizeofNlMsghdr + 5 // rtm_protocol
-	verdictDrop           = uint32(0)               //
-	verdictAccept         = uint32(0xffffffff)      // the whole message
+	verdictDrop           = uint32(0)
+	verdictAccept         = uint32(0xffffffff) // the whole message
 )
 
 // notificationFilter lets through what tells something new: links, and what

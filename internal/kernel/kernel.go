@@ -32,15 +32,17 @@ type Kernel struct {
 	log   *slog.Logger
 	ns    *netns.NS
 	inode uint64 // of ns
-	// conns are free connections: one for whoever looks or changes at
-	// length, one for failures, one for watching.
+	// conns are free connections, one for each who may use one at the same
+	// time: nobody waits, least of all for a failure.
 	conns chan *conn
 	ports []uint32 // netlink port ids of conns: how own changes are told from others'
 	// unmarked tells that addresses cannot carry a protocol.
 	unmarked bool
 }
 
-const connections = 3
+// connections suffice for routes, for segments, for what watches either, and
+// for failures.
+const connections = 5
 
 var _ dataplane.Target = (*Kernel)(nil)
 
