@@ -1,0 +1,297 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"frond/internal/dataplane"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// rereadPause bounds how often everything is read anew because more was
+// notified of than could be heard, or a port seems to be over its limit.
+const rereadPause = time.Second
+
+// OverlayWatch tells what happens on the segments that it was given.
+type OverlayWatch struct {
+	kernel *Kernel
+	socket *os.File
+	events chan dataplane.OverlayEvent
+	news   chan struct{} // capacity 1
+	reread chan struct{} // capacity 1: read everything, when it is time
+	work   sync.WaitGroup
+
+	mu      sync.Mutex
+	board   *switchboard
+	pending overlayNews
+}
+
+// WatchOverlay begins to watch: guests that appear, move and vanish on ports
+// of segments' bridges, what they say their addresses are, and what others
+// change of devices and neighbours that are frond's. Nothing is told before
+// SetSegments. Events that nobody takes are merged, so a slow reader gets
+// fewer, never old ones. The watch ends with ctx, or when the kernel can no
+// longer be heard, which is logged.
+func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
+	socket, err := k.subscribeOverlay()
+	if err != nil {
+		return nil, fmt.Errorf("watch segments: %w", err)
+	}
+	w := &OverlayWatch{
+		kernel: k,
+		socket: socket,
+		events: make(chan dataplane.OverlayEvent),
+		news:   make(chan struct{}, 1),
+		reread: make(chan struct{}, 1),
+	}
+	w.board = newSwitchboard(&w.pending, w.tap)
+	go w.run(ctx)
+	return w, nil
+}
+
+// Events are what happens. The channel is closed when the watch has ended.
+func (w *OverlayWatch) Events() <-chan dataplane.OverlayEvent { return w.events }
+
+// SetSegments replaces the segments that are watched. Guests of those that
+// are new are told of as if they had just appeared.
+func (w *OverlayWatch) SetSegments(segments []dataplane.Segment) {
+	w.mu.Lock()
+	w.board.setSegments(segments)
+	w.mu.Unlock()
+	signal(w.reread)
+}
+
+// signal wakes who waits, unless that is awake already.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (k *Kernel) subscribeOverlay() (*os.File, error) {
+	var fd int
+	err := k.inside(func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	socket := os.NewFile(uintptr(fd), "rtnetlink")
+	if err := k.listenOverlay(fd); err != nil {
+		_ = socket.Close()
+		return nil, err
+	}
+	return socket, nil
+}
+
+func (k *Kernel) listenOverlay(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
+		return fmt.Errorf("set the receive buffer (CAP_NET_ADMIN is needed): %w", err)
+	}
+	filter, err := overlayFilter(k.ports)
+	if err != nil {
+		return err
+	}
+	if err := attachFilter(fd, filter); err != nil {
+		return fmt.Errorf("attach the filter: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	for _, group := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
+			return fmt.Errorf("join rtnetlink group %d: %w", group, err)
+		}
+	}
+	return nil
+}
+
+// Offsets of struct ndmsg's members in a notification.
+const (
+	offsetEntryFamily = unix.SizeofNlMsghdr + 0  // ndm_family
+	offsetEntryFlags  = unix.SizeofNlMsghdr + 10 // ndm_flags
+)
+
+// overlayFilter lets through links, what bridges learn and forget by
+// themselves, and what others do to neighbours that a control plane has set.
+// Neither the echoes of frond's own batches nor the ordinary neighbours of
+// a busy host reach the process. The kernel does not say who has changed a
+// forwarding entry, so those of a control plane are left out altogether.
+func overlayFilter(ports []uint32) ([]bpf.RawInstruction, error) {
+	accept, drop := bpf.RetConstant{Val: verdictAccept}, bpf.RetConstant{Val: verdictDrop}
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetKind, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: swap16(unix.RTM_NEWNEIGH), SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: swap16(unix.RTM_DELNEIGH), SkipTrue: 1},
+		accept,
+		bpf.LoadAbsolute{Off: offsetEntryFamily, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.AF_BRIDGE, SkipTrue: 4},
+		bpf.LoadAbsolute{Off: offsetEntryFlags, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.NTF_SELF | unix.NTF_EXT_LEARNED, SkipTrue: 1},
+		accept,
+		drop,
+		bpf.LoadAbsolute{Off: offsetEntryFlags, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.NTF_EXT_LEARNED, SkipTrue: 1},
+		drop,
+		bpf.LoadAbsolute{Off: offsetPort, Size: 4},
+	}
+	for i, port := range ports {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: swap32(port), SkipTrue: uint8(len(ports) - i)})
+	}
+	program = append(program, accept, drop)
+	raw, err := bpf.Assemble(program)
+	if err != nil {
+		return nil, fmt.Errorf("assemble the filter of segments' notifications: %w", err)
+	}
+	return raw, nil
+}
+
+func (w *OverlayWatch) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer close(w.events)
+	w.work.Go(func() {
+		defer cancel()
+		if err := w.read(); ctx.Err() == nil {
+			w.kernel.log.Error("segments' notifications cannot be heard any more", "error", err)
+		}
+	})
+	w.work.Go(func() { w.readAllInTurn(ctx) })
+	w.hand(ctx)
+	_ = w.socket.Close()
+	w.mu.Lock()
+	w.board.close()
+	w.mu.Unlock()
+	w.work.Wait()
+}
+
+// hand gives events to whoever listens until ctx ends.
+func (w *OverlayWatch) hand(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		events := w.pending.take()
+		w.mu.Unlock()
+		for _, event := range events {
+			select {
+			case w.events <- event:
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-w.news:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// read takes in notifications until the socket is closed.
+func (w *OverlayWatch) read() error {
+	raw, err := w.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := receiveFrom(raw, buf)
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			w.mu.Lock()
+			w.board.lost = true
+			w.mu.Unlock()
+			signal(w.reread)
+			continue
+		case err != nil:
+			return err
+		}
+		w.mu.Lock()
+		for m := range parse(buf[:n]) {
+			w.board.notice(m)
+		}
+		unclear := w.board.unclear
+		w.mu.Unlock()
+		if unclear {
+			signal(w.reread)
+		}
+		signal(w.news)
+	}
+}
+
+// readAllInTurn reads everything when that is asked for, and not too often.
+func (w *OverlayWatch) readAllInTurn(ctx context.Context) {
+	for {
+		select {
+		case <-w.reread:
+		case <-ctx.Done():
+			return
+		}
+		w.mu.Lock()
+		ordered := !w.board.unclear && !w.board.lost
+		w.mu.Unlock()
+		err := w.readAll()
+		if err != nil && ctx.Err() == nil {
+			w.kernel.log.Warn("cannot read what segments' bridges know", "error", err)
+			signal(w.reread)
+		}
+		if ordered && err == nil {
+			continue
+		}
+		select {
+		case <-time.After(rereadPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// readAll replaces what is known by what the kernel holds. Notifications of
+// what happens meanwhile wait: each is of something newer.
+func (w *OverlayWatch) readAll() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.board.lost {
+		w.discard()
+	}
+	var links map[uint32]overlayLink
+	var learned []entry
+	var err error
+	w.kernel.with(func(c *conn) {
+		if links, err = readOverlayLinks(c); err != nil {
+			return
+		}
+		err = c.entries(unix.AF_BRIDGE, func() { learned = learned[:0] }, func(e entry) {
+			if e.isLearned() {
+				learned = append(learned, e)
+			}
+		})
+	})
+	if err != nil && !absent(err) {
+		return err
+	}
+	w.board.replace(links, learned)
+	signal(w.news)
+	return nil
+}
+
+// discard drops the notifications that came before some that are lost: they
+// are older than what is about to be read.
+func (w *OverlayWatch) discard() {
+	raw, err := w.socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	var buf [1]byte
+	_ = raw.Control(func(fd uintptr) {
+		for err == nil || errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS) {
+			_, _, err = unix.Recvfrom(int(fd), buf[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		}
+	})
+}
