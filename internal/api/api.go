@@ -23,6 +23,13 @@ type Backend interface {
 	// Routes returns the routes inside prefix, itself included; all of them
 	// for the zero Prefix.
 	Routes(prefix netip.Prefix) []status.Route
+	// Segments returns the segments that the node takes part in.
+	Segments() []status.Segment
+	// MACs returns the stations of the segment of that name, of all segments
+	// for the empty name.
+	MACs(segment string) []status.MAC
+	// EVPN returns the EVPN routes that the node tells and has been told.
+	EVPN() []status.EVPNRoute
 	// Reload reads the document again. An error means that the old one
 	// stays in force.
 	Reload(ctx context.Context) error
@@ -34,11 +41,14 @@ type Backend interface {
 
 // The paths of version 1.
 const (
-	statusPath = "/v1/status"
-	peersPath  = "/v1/peers"
-	routesPath = "/v1/routes"
-	reloadPath = "/v1/reload"
-	downPath   = "/v1/down"
+	statusPath   = "/v1/status"
+	peersPath    = "/v1/peers"
+	routesPath   = "/v1/routes"
+	segmentsPath = "/v1/segments"
+	macsPath     = "/v1/macs"
+	evpnPath     = "/v1/evpn"
+	reloadPath   = "/v1/reload"
+	downPath     = "/v1/down"
 )
 
 // Bounds on what one side takes from the other.
@@ -77,4 +87,19 @@ func ParsePrefix(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	return prefix.Masked(), err
+}
+
+// Segments is the body of GET /v1/segments.
+type Segments struct {
+	Segments []status.Segment `json:"segments"`
+}
+
+// MACs is the body of GET /v1/macs.
+type MACs struct {
+	MACs []status.MAC `json:"macs"`
+}
+
+// EVPN is the body of GET /v1/evpn.
+type EVPN struct {
+	Routes []status.EVPNRoute `json:"routes"`
 }

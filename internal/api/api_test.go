@@ -369,3 +369,7 @@ func TestClientErrors(t *testing.T) {
 		t.Errorf("Status out of time = %v", err)
 	}
 }
+
+func (a *agent) Segments() []status.Segment { return nil }
+func (a *agent) MACs(string) []status.MAC   { return nil }
+func (a *agent) EVPN() []status.EVPNRoute   { return nil }

@@ -66,6 +66,31 @@ func (c *Client) Routes(ctx context.Context, prefix netip.Prefix) ([]status.Rout
 	return body.Routes, err
 }
 
+// Segments asks for the segments that the node takes part in.
+func (c *Client) Segments(ctx context.Context) ([]status.Segment, error) {
+	var body Segments
+	err := c.ask(ctx, http.MethodGet, segmentsPath, &body)
+	return body.Segments, err
+}
+
+// MACs asks for the stations of a segment, of all with the empty name.
+func (c *Client) MACs(ctx context.Context, segment string) ([]status.MAC, error) {
+	path := macsPath
+	if segment != "" {
+		path += "?segment=" + url.QueryEscape(segment)
+	}
+	var body MACs
+	err := c.ask(ctx, http.MethodGet, path, &body)
+	return body.MACs, err
+}
+
+// EVPN asks for the EVPN routes that the node tells and has been told.
+func (c *Client) EVPN(ctx context.Context) ([]status.EVPNRoute, error) {
+	var body EVPN
+	err := c.ask(ctx, http.MethodGet, evpnPath, &body)
+	return body.Routes, err
+}
+
 // Reload makes the agent read its document again. An error says what is wrong
 // with the document; the old one is then still in force.
 func (c *Client) Reload(ctx context.Context) error {

@@ -63,6 +63,9 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+statusPath, h.status)
 	mux.HandleFunc("GET "+peersPath, h.peers)
 	mux.HandleFunc("GET "+routesPath, h.routes)
+	mux.HandleFunc("GET "+segmentsPath, h.segments)
+	mux.HandleFunc("GET "+macsPath, h.macs)
+	mux.HandleFunc("GET "+evpnPath, h.evpn)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
 	mux.HandleFunc("POST "+downPath, h.change("down", http.StatusInternalServerError, b.Down))
 	mux.HandleFunc("/", h.unknown)
@@ -97,6 +100,18 @@ func (h handler) routes(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.answer(w, http.StatusOK, Routes{withLists(h.backend.Routes(prefix))})
+}
+
+func (h handler) segments(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, Segments{orEmpty(h.backend.Segments())})
+}
+
+func (h handler) macs(w http.ResponseWriter, r *http.Request) {
+	h.answer(w, http.StatusOK, MACs{orEmpty(h.backend.MACs(r.URL.Query().Get("segment")))})
+}
+
+func (h handler) evpn(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, EVPN{orEmpty(h.backend.EVPN())})
 }
 
 // change answers a POST by carrying it out. That the asker goes away does not

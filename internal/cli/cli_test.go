@@ -319,3 +319,7 @@ func TestLogLevel(t *testing.T) {
 		t.Error("a level that is none was taken")
 	}
 }
+
+func (b backend) Segments() []status.Segment { return nil }
+func (b backend) MACs(string) []status.MAC   { return nil }
+func (b backend) EVPN() []status.EVPNRoute   { return nil }

@@ -37,9 +37,12 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 	cmd.AddCommand(
 		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labExecCommand(name),
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
-		labKillCommand(name), labStopCommand(name), labStartCommand(name),
+		labKillCommand(name), labStopCommand(name), labStartCommand(name), labGuestCommand(name),
 	)
 	for _, verb := range cmd.Commands() {
+		if verb.HasSubCommands() {
+			continue
+		}
 		verb.RunE = labVerb(verb.RunE)
 	}
 	return cmd
@@ -88,8 +91,8 @@ func labDownCommand(name *string) *cobra.Command {
 
 func labExecCommand(name *string) *cobra.Command {
 	return &cobra.Command{
-		Use:               "exec NODE -- COMMAND...",
-		Short:             "Run a command on a node",
+		Use:               "exec HOST -- COMMAND...",
+		Short:             "Run a command on a node or a guest",
 		Long:              "Run a command on a node. frond's own verbs ask the node's agent there.",
 		Example:           "  frond lab exec leaf1 -- ip nexthop\n  frond lab exec leaf1 -- frond status",
 		Args:              cobra.MinimumNArgs(2),
@@ -99,7 +102,7 @@ func labExecCommand(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ns, err := l.Namespace(args[0])
+			ns, err := l.Host(args[0])
 			if err != nil {
 				return err
 			}

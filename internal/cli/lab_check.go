@@ -61,6 +61,9 @@ func proofText(p lab.Proof) string {
 	fmt.Fprintf(&b, "next hops  %s over %s in the kernels: %s\n", count(p.Routes, "route"), count(p.NextHops, "next hop"), converged)
 	fmt.Fprintf(&b, "echoes     %d of %s answered; the slowest took %.2f ms\n",
 		p.Answered, count(p.Rounds, "pair"), float64(p.Slowest)/float64(time.Millisecond))
+	if p.GuestRounds > 0 {
+		fmt.Fprintf(&b, "guests     %d of %s answered\n", p.GuestAnswered, count(p.GuestRounds, "pair"))
+	}
 	if w := p.Bandwidth; w != nil {
 		fmt.Fprintf(&b, "bandwidth  %s → %s: %.1f Gbit/s in %s over %s (%s)\n           over one veth pair, directly: %.1f Gbit/s\n",
 			w.From, w.To, w.Fabric/1e9, count(w.Streams, "stream"), count(len(w.Legs), "next hop"), legsText(w.Legs), w.Direct/1e9)

@@ -46,7 +46,11 @@ func showLab(cmd *cobra.Command, l *lab.Lab, nodes []lab.NodeStatus) error {
 		return err
 	}
 	v := program{now: time.Now}.view(cmd.OutOrStdout())
-	return printf(cmd, "%s\n%s%s", lab.Draw(l.Topology, states), labTable(nodes).render(v), labProblems(nodes).body(v))
+	guests := ""
+	if len(l.Topology.Guests) > 0 {
+		guests = guestsText(l.Topology.Guests)
+	}
+	return printf(cmd, "%s\n%s%s%s", lab.Draw(l.Topology, states), labTable(nodes).render(v), guests, labProblems(nodes).body(v))
 }
 
 func labTable(nodes []lab.NodeStatus) *table {

@@ -22,6 +22,7 @@ type labUp struct {
 	document      string
 	cableFile     string
 	cables        []string
+	guests        int
 	wait          time.Duration
 }
 
@@ -56,6 +57,7 @@ every other node.`,
 	flags.StringVar(&up.shape, "shape", "", "chain:6, ring:6, hub:4 (leafs), parallel:2 (cables), spine-leaf:2x3")
 	flags.StringVarP(&up.document, "file", "f", "", "document whose nodes are built")
 	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
+	flags.IntVar(&up.guests, "guests", 0, "number of guests, spread over the nodes of the document's first segment; one is made if need be")
 	flags.DurationVar(&up.wait, "wait", 15*time.Second, "how long to wait until all peers are there")
 	return cmd
 }
@@ -88,6 +90,10 @@ func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
 	if err != nil {
 		return err
 	}
+	if err := addGuests(cmd, l, u.guests, p); err != nil {
+		return err
+	}
+	p.end()
 	if err := showLab(cmd, l, nodes); err != nil {
 		return err
 	}
@@ -138,5 +144,9 @@ func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
 		shape = fmt.Sprintf("spine-leaf:%dx%d", u.spines, u.leafs)
 	}
 	topology, err := lab.ParseShape(shape)
-	return topology, lab.Source{Content: lab.Document(name, topology)}, err
+	document := lab.Document(name, topology)
+	if u.guests > 0 {
+		document = lab.WithSegment(document, topology)
+	}
+	return topology, lab.Source{Content: document}, err
 }

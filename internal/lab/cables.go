@@ -123,7 +123,8 @@ func (t Topology) recable(a, b End) (Topology, move, error) {
 	if hasA && hasB && atA == atB {
 		return t, move{}, inputf("%s and %s are cabled to each other already", a, b)
 	}
-	next := Topology{Nodes: t.Nodes, Cables: slices.Clone(t.Cables)}
+	next := t
+	next.Cables = slices.Clone(t.Cables)
 	m := move{to: Cable{ID: t.nextID(), A: a, B: b}}
 	switch {
 	case hasA:

@@ -26,6 +26,9 @@ type Proof struct {
 	Answered int           // of these
 	Slowest  time.Duration // round trip
 
+	GuestRounds   int // pairs of guests of one segment, each way
+	GuestAnswered int // of these
+
 	Bandwidth *Bandwidth // nil where there are no two leafs, or an echo is missing
 
 	Failures []string
@@ -75,6 +78,9 @@ func (l *Lab) Check(ctx context.Context, cfg CheckConfig, progress Progress) (Pr
 	}
 	progress("asking for echoes", 0, 1)
 	c.echoes(ctx)
+	if err := c.guests(ctx, progress); err != nil {
+		return Proof{}, err
+	}
 	// Between nodes that do not reach each other there is nothing to measure.
 	if cfg.Duration > 0 && c.proof.Answered == c.proof.Rounds {
 		if err := c.bandwidth(ctx, progress); err != nil {
@@ -261,4 +267,34 @@ func (c *checker) echoes(ctx context.Context) {
 	if c.proof.Rounds == 0 {
 		c.fail("no two nodes are cabled to each other: nothing to prove")
 	}
+}
+
+// guests lets every guest ask every other one of its segment.
+func (c *checker) guests(ctx context.Context, progress Progress) error {
+	bySegment := make(map[string][]probe.Host)
+	for _, g := range c.lab.Topology.Guests {
+		ns, err := netns.Open(namespace(c.lab.Name, g.Name))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ns.Close() }()
+		bySegment[g.Segment] = append(bySegment[g.Segment], probe.Host{Name: g.Name, NS: ns, Addr: g.Address.Addr()})
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	for segment, hosts := range bySegment {
+		progress("asking guests for echoes", 0, len(hosts))
+		for _, round := range probe.Reach(ctx, hosts) {
+			c.proof.GuestRounds++
+			switch {
+			case round.Answered:
+				c.proof.GuestAnswered++
+			case round.Err != nil:
+				c.fail("guest %s cannot ask: %v", round.From.Name, round.Err)
+			default:
+				c.fail("on segment %s, %s (%s) gets no answer from %s (%s)", segment, round.From.Name, round.From.Addr, round.To.Name, round.To.Addr)
+			}
+		}
+	}
+	return nil
 }

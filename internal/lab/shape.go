@@ -125,3 +125,15 @@ func Document(name string, t Topology) []byte {
 	}
 	return []byte(b.String())
 }
+
+// WithSegment is a document with a segment, blue, for the guests of all nodes
+// but the spines.
+func WithSegment(document []byte, t Topology) []byte {
+	var nodes []string
+	for _, n := range t.Nodes {
+		if n.Role != fabric.Spine {
+			nodes = append(nodes, n.Name)
+		}
+	}
+	return fmt.Appendf(document, "segments:\n  blue: {vni: 100, nodes: [%s], prefix: 172.16.0.0/16}\n", strings.Join(nodes, ", "))
+}

@@ -32,6 +32,7 @@ func inputf(format string, args ...any) error { return InputError{fmt.Errorf(for
 type Topology struct {
 	Nodes  []Node  `json:"nodes"`
 	Cables []Cable `json:"cables"`
+	Guests []Guest `json:"guests,omitempty"`
 }
 
 // Node is a namespace with an agent.

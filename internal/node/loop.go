@@ -22,6 +22,8 @@ type parts struct {
 	discovery discovery
 	liveness  liveness
 	speaker   speaker
+	overlay   overlay
+	watch     guestWatch
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -67,11 +69,12 @@ type loop struct {
 	document status.Document
 	board    status.Board
 
-	links map[string]dataplane.Link // nil before the kernel has told
-	ports map[string]*port
-	cable map[dataplane.NextHop]*cable // what BFD says, by leg
-	peers map[netip.Addr]bgp.PeerStatus
-	table *table
+	links    map[string]dataplane.Link // nil before the kernel has told
+	ports    map[string]*port
+	cable    map[dataplane.NextHop]*cable // what BFD says, by leg
+	peers    map[netip.Addr]bgp.PeerStatus
+	table    *table
+	segments segments
 
 	adopted   bool // the kernel was looked at
 	began     bool // desired sets are being handed down
@@ -87,13 +90,14 @@ type loop struct {
 // part, but comparing here is cheaper than a look at a large table there.
 type told struct {
 	plane     dataplane.Desired
+	segments  bool // whether any were told
 	discovery []ra.Port
 	liveness  []bfd.Session
 	speaker   bgp.Desired
 }
 
 func newLoop(p parts, d document, log *slog.Logger) *loop {
-	return &loop{
+	l := &loop{
 		parts:    p,
 		log:      log,
 		plan:     d.plan,
@@ -102,8 +106,11 @@ func newLoop(p parts, d document, log *slog.Logger) *loop {
 		cable:    make(map[dataplane.NextHop]*cable),
 		peers:    make(map[netip.Addr]bgp.PeerStatus),
 		table:    newTable(),
+		segments: newSegments(d.plan),
 		expected: make(map[dataplane.NextHop]struct{}),
 	}
+	l.segments.stations.SetReachable(l.reachable)
+	return l
 }
 
 // run takes events until ctx ends or Down was asked for, and after that, if
@@ -134,6 +141,11 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 				return false, deaf(work)
 			}
 			l.linksChanged(event)
+		case event, ok := <-l.watch.Events():
+			if !ok {
+				return false, deaf(work)
+			}
+			l.overlayChanged(event)
 		case n := <-l.discovery.Events():
 			l.neighborsChanged(n)
 		case s := <-l.liveness.Events():
@@ -165,6 +177,9 @@ func deaf(work context.Context) error {
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
 	next := l.leaving
+	if at := l.segments.stations.Deadline(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		next = at
+	}
 	for _, c := range l.cable {
 		if at := c.retry(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
@@ -203,6 +218,7 @@ func (l *loop) heard(event bgp.Event) {
 		l.peerChanged(event)
 	case bgp.PathsChanged:
 		l.pathsChanged(event.Unicast)
+		l.learnSegments(event)
 	case bgp.Converged:
 		l.complete()
 	}
@@ -244,12 +260,14 @@ func (l *loop) apply(now time.Time) {
 		l.liveness.Set(s)
 		l.told.liveness = s
 	}
+	l.applySegments()
 	l.tellSpeaker(now)
 	l.judge(now)
 }
 
 func (l *loop) tellSpeaker(now time.Time) {
 	d := l.plan.BGP(l.neighbors(now), l.restart())
+	d.Routes = append(d.Routes, l.segments.routes...)
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
 	if reflect.DeepEqual(d, l.told.speaker) {
 		return

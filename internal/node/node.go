@@ -107,17 +107,23 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	guests, err := target.WatchOverlay(work)
+	if err != nil {
+		return err
+	}
 	plane := dataplane.NewReconciler(target, n.log)
+	overlay := dataplane.NewOverlay(target, n.log)
 	discovery := ra.New(n.log)
 	liveness := bfd.NewClient(n.cfg.BFDSocket, bfd.Start(n.cfg.Executable, n.cfg.BFDSocket, os.Stderr), n.log)
 	speaker := native.New(bgpPort, n.log)
 	speaking, silence := context.WithCancel(work)
 	defer silence()
 	silent := make(chan struct{})
-	l := newLoop(parts{plane, discovery, liveness, speaker}, n.first, n.log)
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests}, n.first, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
+	group.Go(part(work, "overlay", overlay.Run))
 	group.Go(part(work, "discovery", discovery.Run))
 	group.Go(part(work, "BFD", liveness.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
@@ -135,7 +141,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane)
+		n.leaveErr = leave(liveness, plane, overlay)
 		close(n.left)
 		return n.leaveErr
 	})

@@ -80,6 +80,7 @@ func (l *loop) complete() {
 	l.converged = true
 	clear(l.expected)
 	l.plane.Complete()
+	l.overlay.Complete()
 	notifyReady()
 	l.log.Info("converged", "prefixes", len(l.table.paths), "peers", len(l.peers))
 }

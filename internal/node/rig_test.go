@@ -48,6 +48,8 @@ type rig struct {
 	ra    *fakeDiscovery
 	bfd   *fakeLiveness
 	bgp   *fakeSpeaker
+	over  *fakeOverlay
+	watch *fakeWatch
 	order []string
 }
 
@@ -57,7 +59,8 @@ func newRig(t *testing.T) *rig {
 	r.ra = &fakeDiscovery{events: make(chan ra.Neighbors)}
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp}, parse(t, testDocument, "leaf1"), slog.New(slog.DiscardHandler))
+	r.over, r.watch = &fakeOverlay{}, &fakeWatch{}
+	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch}, parse(t, testDocument, "leaf1"), slog.New(slog.DiscardHandler))
 	return r
 }
 

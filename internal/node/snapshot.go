@@ -16,6 +16,7 @@ const down = "down"
 // snapshot is the node as it is now.
 func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judge(now)
+	l.judgeSegments()
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,

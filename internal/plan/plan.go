@@ -27,7 +27,8 @@ type Plan struct {
 	// sorted, each once.
 	Addresses []netip.Prefix
 
-	bridges []string // of the segments: frond's own devices
+	segments []fabric.Segment // that the node takes part in
+	devices  []string         // of all segments: frond's own, never ports
 }
 
 // For makes the plan of the node of that name.
@@ -46,8 +47,9 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Addresses: prefixes(loopbacks(n), n.Anycast),
 		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
+	p.segments = segmentsOf(f, n.Name)
 	for _, s := range f.Segments {
-		p.bridges = append(p.bridges, s.Bridge)
+		p.devices = append(p.devices, s.Bridge, vxlanName(s.Name))
 	}
 	return p, nil
 }
@@ -72,10 +74,10 @@ func prefixes(lists ...[]netip.Prefix) []netip.Prefix {
 
 // IsPort tells whether the interface of that name may carry a cable of the
 // fabric: the document's ports match it, its reserved ones do not, and it is
-// neither lo nor a segment's bridge.
+// neither lo nor a segment's own device.
 func (p *Plan) IsPort(name string) bool {
 	return matches(p.Node.Ports, name) && !matches(p.Node.ReservedPorts, name) &&
-		name != "lo" && !slices.Contains(p.bridges, name)
+		name != "lo" && !slices.Contains(p.devices, name)
 }
 
 // matches tells whether one of the globs matches the name. Globs were

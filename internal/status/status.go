@@ -77,3 +77,50 @@ type NextHop struct {
 	Name    string `json:"name"` // of the node behind it
 	Stale   bool   `json:"stale"`
 }
+
+// Segment is a layer-2 network that the node takes part in. It is an element
+// of GET /v1/segments.
+type Segment struct {
+	Name       string   `json:"name"`
+	VNI        uint32   `json:"vni"`
+	Bridge     string   `json:"bridge"`
+	VXLAN      string   `json:"vxlan"`
+	MTU        int      `json:"mtu"`
+	Ready      bool     `json:"ready"`   // its devices are there
+	Pending    int      `json:"pending"` // entries that the kernel does not hold as desired
+	VTEPs      []string `json:"vteps"`   // other nodes that take part
+	LocalMACs  int      `json:"localMacs"`
+	RemoteMACs int      `json:"remoteMacs"`
+	Problems   []string `json:"problems"`
+}
+
+// MAC is a station of a segment. It is an element of GET /v1/macs.
+type MAC struct {
+	Segment  string     `json:"segment"`
+	VNI      uint32     `json:"vni"`
+	MAC      string     `json:"mac"`
+	IPs      []string   `json:"ips"`
+	Local    bool       `json:"local"`
+	Port     string     `json:"port,omitempty"` // of a local one
+	VTEP     string     `json:"vtep"`           // the node that it is at
+	Sequence uint32     `json:"sequence"`       // how often it moved (RFC 7432 §7.7)
+	Sticky   bool       `json:"sticky"`
+	Since    time.Time  `json:"since"`
+	Silent   *time.Time `json:"silent,omitempty"` // of a local one: since when nothing was heard
+	Frozen   *time.Time `json:"frozen,omitempty"` // until when it may not move
+}
+
+// EVPNRoute is an element of GET /v1/evpn.
+type EVPNRoute struct {
+	Route    string     `json:"route"` // [2]:[0]:[48]:[mac]:[32]:[ip]
+	Type     int        `json:"type"`
+	RD       string     `json:"rd"`
+	VNI      uint32     `json:"vni"`
+	VTEP     string     `json:"vtep"`
+	Sequence uint32     `json:"sequence"`
+	Sticky   bool       `json:"sticky"`
+	Local    bool       `json:"local"`
+	Peer     string     `json:"peer,omitempty"` // whom it came from
+	Used     bool       `json:"used"`
+	Since    *time.Time `json:"since,omitempty"`
+}

@@ -1,0 +1,337 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"frond/internal/fabric"
+	"frond/internal/netns"
+)
+
+// Guest is a machine on a segment: a namespace whose eth0 is cabled to the
+// segment's bridge on a node.
+type Guest struct {
+	Name    string       `json:"name"`
+	Node    string       `json:"node"`
+	Segment string       `json:"segment"`
+	MAC     string       `json:"mac"`
+	Address netip.Prefix `json:"address"` // with the segment's length
+}
+
+// maxGuests bounds the guests of a lab.
+const maxGuests = 500
+
+// guestIndex keeps a guest's eth0 apart from the other end of its cable (see
+// portIndexOffset).
+const guestIndex = 5000
+
+// bridgeTime is how long a node may take to make a segment's bridge.
+const bridgeTime = 10 * time.Second
+
+// port is the end of the guest's cable that is in the node.
+func (g Guest) port() string { return "v" + g.Name }
+
+// Guests spreads n guests over the nodes of a document's first segment, as g1,
+// g2, …, with addresses from the end of its prefix's first 254.
+func Guests(f *fabric.Fabric, n int) ([]Guest, error) {
+	if n > maxGuests {
+		return nil, inputf("%d guests: a lab has at most %d", n, maxGuests)
+	}
+	if n > 0 && len(f.Segments) == 0 {
+		return nil, inputf("guests live on segments, and the document has none")
+	}
+	var guests []Guest
+	for i := range n {
+		s := f.Segments[0]
+		g, err := newGuest(s, i+1, s.Nodes[i%len(s.Nodes)])
+		if err != nil {
+			return nil, err
+		}
+		guests = append(guests, g)
+	}
+	return guests, nil
+}
+
+// newGuest is the guest of that number.
+func newGuest(s fabric.Segment, number int, node string) (Guest, error) {
+	if !s.Prefix.IsValid() {
+		return Guest{}, inputf("segment %s has no prefix to take guests' addresses from", s.Name)
+	}
+	raw := s.Prefix.Addr().As4()
+	host := number + 10 // the first are the gateway's and such
+	raw[2] += byte(host >> 8)
+	raw[3] += byte(host)
+	address := netip.AddrFrom4(raw)
+	if !s.Prefix.Contains(address) {
+		return Guest{}, inputf("segment %s: prefix %s is too small for guest %d", s.Name, s.Prefix, number)
+	}
+	return Guest{
+		Name: fmt.Sprintf("g%d", number), Node: node, Segment: s.Name,
+		MAC:     fmt.Sprintf("02:67:00:00:%02x:%02x", byte(number>>8), byte(number)),
+		Address: netip.PrefixFrom(address, s.Prefix.Bits()),
+	}, nil
+}
+
+// NextGuest is one more guest on a node, of the document's first segment if
+// none is named.
+func (l *Lab) NextGuest(segment, node string) (Guest, error) {
+	f, err := l.Fabric()
+	if err != nil {
+		return Guest{}, err
+	}
+	number := 1
+	for _, g := range l.Topology.Guests {
+		var n int
+		if _, err := fmt.Sscanf(g.Name, "g%d", &n); err == nil {
+			number = max(number, n+1)
+		}
+	}
+	for _, s := range f.Segments {
+		if segment == "" || s.Name == segment {
+			return newGuest(s, number, node)
+		}
+	}
+	return Guest{}, inputf("the document has no segment %q", segment)
+}
+
+// Guest finds a guest by its name.
+func (l *Lab) Guest(name string) (Guest, error) {
+	i := slices.IndexFunc(l.Topology.Guests, func(g Guest) bool { return g.Name == name })
+	if i < 0 {
+		return Guest{}, inputf("no guest %q in lab %s", name, l.Name)
+	}
+	return l.Topology.Guests[i], nil
+}
+
+// Host opens the namespace of a node or a guest.
+func (l *Lab) Host(name string) (*netns.NS, error) {
+	if _, err := l.Guest(name); err == nil {
+		return netns.Open(namespace(l.Name, name))
+	}
+	return l.Namespace(name)
+}
+
+// AddGuest makes a guest and cables it to its node's bridge, for which it
+// waits.
+func (l *Lab) AddGuest(ctx context.Context, g Guest) error {
+	return l.locked(func() error {
+		if _, err := l.Guest(g.Name); err == nil {
+			return inputf("guest %s is there already", g.Name)
+		}
+		if err := l.makeGuest(ctx, g); err != nil {
+			return err
+		}
+		l.Topology.Guests = append(l.Topology.Guests, g)
+		return l.save()
+	})
+}
+
+func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
+	if err := makeNode(namespace(l.Name, g.Name)); err != nil {
+		return err
+	}
+	inside, err := netns.Open(namespace(l.Name, g.Name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = inside.Close() }()
+	node, err := l.Namespace(g.Node)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = node.Close() }()
+	mac, err := net.ParseMAC(g.MAC)
+	if err != nil {
+		return fmt.Errorf("guest %s: %w", g.Name, err)
+	}
+	bridge, err := l.bridgeOf(ctx, node, g)
+	if err != nil {
+		return err
+	}
+	err = inside.Do(func() error {
+		return netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: netlink.LinkAttrs{Name: "eth0", Index: guestIndex, MTU: bridge.Attrs().MTU, HardwareAddr: mac},
+			PeerName:  g.port(), PeerNamespace: netlink.NsFd(node.Fd()), PeerMTU: uint32(bridge.Attrs().MTU), //nolint:gosec // at most 65535
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("cable guest %s to %s: %w", g.Name, g.Node, err)
+	}
+	if err := setUpGuest(inside, g); err != nil {
+		return fmt.Errorf("set up guest %s: %w", g.Name, err)
+	}
+	return attach(node, g, bridge)
+}
+
+// guestSysctls make a guest take being moved as a virtual machine takes its
+// migration: it sees no cable pulled, so it forgets none of its neighbours.
+var guestSysctls = map[string]string{
+	"ipv6/conf/eth0/accept_dad":            "0",
+	"ipv4/conf/eth0/arp_evict_nocarrier":   "0",
+	"ipv6/conf/eth0/ndisc_evict_nocarrier": "0",
+}
+
+// setUpGuest gives a guest its address.
+func setUpGuest(inside *netns.NS, g Guest) error {
+	return inside.Do(func() error {
+		for path, value := range guestSysctls {
+			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		address := &net.IPNet{IP: g.Address.Addr().AsSlice(), Mask: net.CIDRMask(g.Address.Bits(), 32)}
+		if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: address}); err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(eth0)
+	})
+}
+
+// bridgeOf waits for the bridge that the node's agent makes.
+func (l *Lab) bridgeOf(ctx context.Context, node *netns.NS, g Guest) (bridge netlink.Link, err error) {
+	f, err := l.Fabric()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(f.Segments, func(s fabric.Segment) bool { return s.Name == g.Segment })
+	if i < 0 {
+		return nil, inputf("the document has no segment %q", g.Segment)
+	}
+	if !slices.Contains(f.Segments[i].Nodes, g.Node) {
+		return nil, inputf("node %s takes no part in segment %s", g.Node, g.Segment)
+	}
+	ctx, cancel := context.WithTimeout(ctx, bridgeTime)
+	defer cancel()
+	err = poll(ctx, func() bool {
+		return node.Do(func() (err error) {
+			bridge, err = netlink.LinkByName(f.Segments[i].Bridge)
+			return err
+		}) == nil
+	}, fmt.Sprintf("%s has no bridge %s", g.Node, f.Segments[i].Bridge))
+	return bridge, err
+}
+
+// attach makes the guest's cable a port of the bridge.
+func attach(node *netns.NS, g Guest, bridge netlink.Link) error {
+	err := node.Do(func() error {
+		port, err := netlink.LinkByName(g.port())
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetMaster(port, bridge); err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(port)
+	})
+	if err != nil {
+		return fmt.Errorf("plug guest %s into %s of %s: %w", g.Name, bridge.Attrs().Name, g.Node, err)
+	}
+	return nil
+}
+
+// MoveGuest plugs a guest into another node, with its MAC and address. It
+// says nothing of it to anybody, unless announce makes it send what a
+// hypervisor sends after a migration: a gratuitous ARP (RFC 5944 §4.6).
+func (l *Lab) MoveGuest(ctx context.Context, name, to string, announce bool) error {
+	return l.locked(func() error {
+		g, err := l.Guest(name)
+		if err != nil {
+			return err
+		}
+		moved := g
+		moved.Node = to
+		if err := l.replug(ctx, g, moved); err != nil {
+			return err
+		}
+		l.Topology.Guests[slices.Index(l.Topology.Guests, g)] = moved
+		if err := l.save(); err != nil || !announce {
+			return err
+		}
+		return l.announce(moved)
+	})
+}
+
+func (l *Lab) replug(ctx context.Context, g, moved Guest) error {
+	from, err := l.Namespace(g.Node)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = from.Close() }()
+	to, err := l.Namespace(moved.Node)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = to.Close() }()
+	bridge, err := l.bridgeOf(ctx, to, moved)
+	if err != nil {
+		return err
+	}
+	err = from.Do(func() error {
+		port, err := netlink.LinkByName(g.port())
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetNsFd(port, to.Fd())
+	})
+	if err != nil {
+		return fmt.Errorf("unplug guest %s from %s: %w", g.Name, g.Node, err)
+	}
+	return attach(to, moved, bridge)
+}
+
+// announce sends a gratuitous ARP from the guest.
+func (l *Lab) announce(g Guest) error {
+	ns, err := netns.Open(namespace(l.Name, g.Name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	mac, err := net.ParseMAC(g.MAC)
+	if err != nil {
+		return err
+	}
+	ip := g.Address.Addr().AsSlice()
+	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, mac, ip, make([]byte, 6), ip)
+	return ns.Do(func() error {
+		eth0, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }()
+		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: eth0.Index, Protocol: 0x0608})
+	})
+}
+
+// RemoveGuest takes a guest away.
+func (l *Lab) RemoveGuest(ctx context.Context, name string) error {
+	return l.locked(func() error {
+		g, err := l.Guest(name)
+		if err != nil {
+			return err
+		}
+		if _, err := killAll(ctx, []string{namespace(l.Name, name)}); err != nil {
+			return err
+		}
+		if err := netns.Delete(namespace(l.Name, name)); err != nil {
+			return err
+		}
+		l.Topology.Guests = slices.DeleteFunc(l.Topology.Guests, func(other Guest) bool { return other == g })
+		return l.save()
+	})
+}

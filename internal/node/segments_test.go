@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+	"frond/internal/evpn"
+)
+
+// fakeOverlay notes what it was told.
+type fakeOverlay struct {
+	segments []dataplane.Segment
+	updates  []dataplane.OverlayUpdate
+	complete bool
+}
+
+func (f *fakeOverlay) SetSegments(s []dataplane.Segment) { f.segments = s }
+func (f *fakeOverlay) Update(u dataplane.OverlayUpdate)  { f.updates = append(f.updates, u) }
+func (f *fakeOverlay) Observe(dataplane.OverlayEvent)    {}
+func (f *fakeOverlay) Complete()                         { f.complete = true }
+func (f *fakeOverlay) Report() dataplane.OverlayReport   { return dataplane.OverlayReport{} }
+func (f *fakeOverlay) Withdraw(context.Context) error    { return nil }
+
+type fakeWatch struct{ segments []dataplane.Segment }
+
+func (f *fakeWatch) SetSegments(s []dataplane.Segment)     { f.segments = s }
+func (f *fakeWatch) Events() <-chan dataplane.OverlayEvent { return nil }
+
+const segmentDocument = testDocument + "segments:\n  blue: {vni: 100, nodes: [leaf1, leaf2], prefix: 172.16.0.0/24}\n"
+
+func TestSegmentsFollowDocumentAndPorts(t *testing.T) {
+	wide, narrow := link("eth0", 2), link("eth1", 3)
+	wide.MTU, narrow.MTU = 9000, 1600
+	r := began(t, wide, narrow)
+	if len(r.over.segments) != 0 || !r.over.complete {
+		t.Fatalf("without a segment: %+v, complete %v", r.over.segments, r.over.complete)
+	}
+	d := parse(t, segmentDocument, "leaf1")
+	r.plan = d.plan
+	r.step()
+	want := []dataplane.Segment{{
+		Name: "blue", Bridge: "br-blue", VXLAN: "vx-blue", VNI: 100, Local: netip.MustParseAddr("10.0.200.1"),
+		MTU: 1550, MACLimit: 1000,
+	}}
+	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := cmp.Diff(want, r.over.segments, same); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want, r.watch.segments, same); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestStationsTravel has a guest appear here and another one elsewhere.
+func TestStationsTravel(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.plan = parse(t, segmentDocument, "leaf1").plan
+	r.step()
+	here, there := dataplane.MAC{2, 0, 0, 0, 0, 1}, dataplane.MAC{2, 0, 0, 0, 0, 2}
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: here, Port: "tap0"}})
+	r.step()
+	told := 0
+	for _, route := range r.bgp.desired.Routes {
+		if route.EVPN == nil {
+			continue
+		}
+		decoded, err := evpn.Decode(*route.EVPN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mac, ok := decoded.(evpn.MACIP); ok && mac.MAC == here {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("the guest is told %d times in %+v", told, r.bgp.desired.Routes)
+	}
+
+	other := evpn.New(evpn.Config{ASN: 65002, RouterID: netip.MustParseAddr("10.0.200.2"), VTEP: netip.MustParseAddr("10.0.200.2")})
+	other.SetSegments(r.over.segments)
+	other.Observe(dataplane.LocalMACs{{VNI: 100, MAC: there, Port: "tap0"}})
+	_, routes, _ := other.Changes()
+	var learned bgp.PathsChanged
+	for _, route := range routes {
+		learned.EVPN = append(learned.EVPN, bgp.EVPNPath{Key: route.EVPN.NLRI, Route: *route.EVPN})
+	}
+	r.heard(learned)
+	r.step()
+	if macs := r.segments.stations.MACs(100); len(macs) != 1 {
+		t.Errorf("a station counts though there is no way to its VTEP: %+v", macs)
+	}
+	r.hear("eth0", "fe80::1")
+	r.session("fe80::1%eth0", bgp.Established)
+	r.paths("10.0.200.2/32", "fe80::1%eth0")
+	last := r.over.updates[len(r.over.updates)-1]
+	if got := last.MACs[dataplane.MACKey{VNI: 100, MAC: there}]; got != netip.MustParseAddr("10.0.200.2") {
+		t.Errorf("the other guest is at %v; updates %+v", got, r.over.updates)
+	}
+}
