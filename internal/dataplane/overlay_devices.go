@@ -162,7 +162,7 @@ func diffDevices(now map[string]InstalledDevice, segments []Segment) deviceChang
 	}
 	for _, kind := range []string{KindVXLAN, KindBridge} {
 		for _, name := range slices.Sorted(maps.Keys(now)) {
-			if have := now[name]; have.Owned && have.Kind == kind && !wanted[name] && !inTheWay(have) {
+			if have := now[name]; have.Owned && have.Kind == kind && !wanted[name] {
 				c.deletes = append(c.deletes, DeleteDevice{name})
 			}
 		}

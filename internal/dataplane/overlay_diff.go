@@ -38,6 +38,8 @@ func (e *desiredEntries) diffMACs(c *overlayChanges, segment Segment, have *Over
 		key := MACKey{segment.VNI, mac}
 		vtep, wanted := e.macs.want[mac]
 		now, installed := have.MACs[mac]
+		// A guest that has appeared here meanwhile is not torn away: whoever
+		// knows where it is decides, and says so by an update.
 		right := now.VTEP == vtep && (now.Bridged || now.Taken && !bool(asked))
 		switch {
 		case wanted && !right:

@@ -119,11 +119,8 @@ func (in *overlayIntent) compare(now *OverlayState) {
 func (in *overlayIntent) compareSegment(now *OverlayState, vni uint32) {
 	want, have := in.of(vni), now.of(vni)
 	want.macs.compare(
-		// A guest that has appeared here meanwhile is not torn away: whoever
-		// knows where it is decides, and says so by an update.
 		func(mac MAC, vtep netip.Addr) bool {
-			installed := have.MACs[mac]
-			return installed.VTEP == vtep && (installed.Bridged || installed.Taken)
+			return have.MACs[mac] == InstalledMAC{VTEP: vtep, Bridged: true}
 		},
 		func(yield func(MAC)) {
 			for mac := range have.MACs {

@@ -2,9 +2,9 @@ package dataplane
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -45,16 +45,19 @@ func (m *MAC) UnmarshalText(text []byte) error {
 
 // ParseMAC reads six pairs of hexadecimal digits, separated by colons.
 func ParseMAC(text string) (MAC, error) {
+	wrong := fmt.Errorf("MAC address %q: want six pairs of hexadecimal digits like 02:00:00:00:00:01", text)
 	var m MAC
 	pairs := strings.Split(text, ":")
-	if len(text) != 17 || len(pairs) != len(m) {
-		return MAC{}, fmt.Errorf("MAC address %q: want six pairs of hexadecimal digits like 02:00:00:00:00:01", text)
+	if len(pairs) != len(m) {
+		return MAC{}, wrong
 	}
-	octets, err := hex.DecodeString(strings.Join(pairs, ""))
-	if err != nil || len(octets) != len(m) {
-		return MAC{}, fmt.Errorf("MAC address %q: want six pairs of hexadecimal digits like 02:00:00:00:00:01", text)
+	for i, pair := range pairs {
+		octet, err := strconv.ParseUint(pair, 16, 8)
+		if len(pair) != 2 || err != nil {
+			return MAC{}, wrong
+		}
+		m[i] = byte(octet)
 	}
-	copy(m[:], octets)
 	return m, nil
 }
 
