@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"frond/internal/api"
 )
 
 // The benchmarks measure what users wait for and what they lose. Each repeats
@@ -199,4 +201,84 @@ func residentMiB(b testing.TB, pid int) float64 {
 	}
 	b.Fatalf("process %d has no VmRSS", pid)
 	return 0
+}
+
+// BenchmarkGuestMove is the outage of a guest that is plugged into another
+// node with its MAC and address, seen from a third node; it includes the time
+// that plugging takes.
+func BenchmarkGuestMove(b *testing.B) {
+	for _, announced := range []bool{true, false} {
+		b.Run(fmt.Sprintf("announced=%v", announced), func(b *testing.B) {
+			w := populate(b, "bench", SpineLeaf(2, 3), 3)
+			w.whole()
+			var outage []float64
+			for i := range 10 {
+				stop := w.guestTraffic("g2", "g1")
+				time.Sleep(200 * time.Millisecond)
+				must(b, w.MoveGuest(b.Context(), "g1", []string{"leaf3", "leaf1"}[i%2], announced))
+				outage = append(outage, milliseconds(stop().Worst().Outage))
+			}
+			report(b, "ms-outage", outage)
+		})
+	}
+}
+
+// BenchmarkManySegments is the time until 100 segments are ready on 3 leafs
+// and know each other, and what an agent holds then.
+func BenchmarkManySegments(b *testing.B) {
+	path, err := program()
+	must(b, err)
+	topology := SpineLeaf(2, 3)
+	document := append(Document("bench", topology), "segments:\n"...)
+	const segments = 100
+	for i := range segments {
+		document = fmt.Appendf(document, "  s%d: {vni: %d, nodes: [\"leaf*\"], prefix: 172.16.%d.0/24}\n", i, 1000+i, i)
+	}
+	var seconds []float64
+	for range 3 {
+		var started time.Time
+		progress := func(step string, done, _ int) {
+			if step == "starting agents" && done == 0 {
+				started = time.Now()
+			}
+		}
+		l, err := Up(b.Context(), Lab{Name: "bench", Topology: topology, Binary: path}, Source{Content: document}, progress)
+		must(b, err)
+		w := &world{l, b}
+		for _, leaf := range []string{"leaf1", "leaf2", "leaf3"} {
+			w.segmentsReady(leaf, segments, 2)
+		}
+		seconds = append(seconds, time.Since(started).Seconds())
+		pid, ok := w.AgentPID("leaf1")
+		if !ok {
+			b.Fatal("no agent")
+		}
+		b.ReportMetric(residentMiB(b, pid), "MiB")
+		_, err = Down(b.Context(), "bench")
+		must(b, err)
+	}
+	report(b, "s", seconds)
+}
+
+// segmentsReady waits until a node has that many segments ready, each with
+// that many other nodes in it.
+func (w *world) segmentsReady(node string, count, vteps int) {
+	w.t.Helper()
+	limit := time.Now().Add(30 * time.Second)
+	for {
+		all, err := api.NewClient(w.Socket(node)).Segments(w.t.Context())
+		ready := 0
+		for _, s := range all {
+			if s.Ready && s.Pending == 0 && len(s.VTEPs) == vteps {
+				ready++
+			}
+		}
+		if err == nil && ready == count {
+			return
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%s has %d of %d segments ready: %v", node, ready, count, err)
+		}
+		time.Sleep(askInterval)
+	}
 }
