@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -83,4 +84,40 @@ func BenchmarkSegments(b *testing.B) {
 
 func name(prefix string, n int) string {
 	return prefix + string([]byte{byte('a' + n/26), byte('a' + n%26)})
+}
+
+// 10,000 guests appear behind a port: until the last is told of.
+func BenchmarkLocalMACs(b *testing.B) {
+	one, other := newVTEPs(b, 1)
+	join(one, other)
+	segment := one.segment()
+	segment.MACLimit = 0
+	one.take([]dataplane.Segment{segment})
+	one.settle()
+	g := one.guest(1)
+	frames := make([][]byte, manyMACs)
+	for i := range frames {
+		frames[i] = arp(mac(i), netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}), g.ip4)
+	}
+	for b.Loop() {
+		g.send(frames...)
+		one.hears(func(h *heard) error {
+			if len(h.macs) < manyMACs {
+				return fmt.Errorf("%d MACs told of", len(h.macs))
+			}
+			return nil
+		})
+		b.StopTimer()
+		one.ip("link set %s type bridge_slave fdb_flush", g.port)
+		one.hears(func(h *heard) error {
+			for _, local := range h.macs {
+				if !local.Aged && local.MAC != g.mac {
+					return fmt.Errorf("%s is told to be there", local.MAC)
+				}
+			}
+			clear(h.macs)
+			return nil
+		})
+		b.StartTimer()
+	}
 }

@@ -14,9 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rereadPause bounds how often everything is read anew because more was
-// notified of than could be heard, or a port seems to be over its limit.
-const rereadPause = time.Second
+// Where more is notified of than can be heard, or a port seems to be over its
+// limit, everything is read anew: after a pause of so many times what that
+// takes, and not less than rereadPause.
+const (
+	rereadPause = 100 * time.Millisecond
+	rereadShare = 4
+)
 
 // OverlayWatch tells what happens on the segments that it was given.
 type OverlayWatch struct {
@@ -236,6 +240,7 @@ func (w *OverlayWatch) readAllInTurn(ctx context.Context) {
 		w.mu.Lock()
 		ordered := !w.board.unclear && !w.board.lost
 		w.mu.Unlock()
+		started := time.Now()
 		err := w.readAll()
 		if err != nil && ctx.Err() == nil {
 			w.kernel.log.Warn("cannot read what segments' bridges know", "error", err)
@@ -245,7 +250,7 @@ func (w *OverlayWatch) readAllInTurn(ctx context.Context) {
 			continue
 		}
 		select {
-		case <-time.After(rereadPause):
+		case <-time.After(max(rereadPause, rereadShare*time.Since(started))):
 		case <-ctx.Done():
 			return
 		}
