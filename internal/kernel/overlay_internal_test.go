@@ -194,3 +194,45 @@ func TestOverlayNews(t *testing.T) {
 		t.Errorf("then %v, want the address behind the other port", events[2])
 	}
 }
+
+// A MAC that moves from port to port counts where it is.
+func TestSwitchboardMove(t *testing.T) {
+	news := new(overlayNews)
+	board := newSwitchboard(news, func(uint32, dataplane.LocalPort) func() { return func() {} })
+	board.setSegments([]dataplane.Segment{{Name: "blue", Bridge: "br", VXLAN: "vx", VNI: 100, MACLimit: 1}})
+	bridge := overlayLink{index: 1}
+	bridge.Name, bridge.Kind, bridge.Owned = "br", dataplane.KindBridge, true
+	links := map[uint32]overlayLink{1: bridge}
+	for index, name := range map[uint32]string{2: "tap2", 3: "tap3"} {
+		port := overlayLink{index: index, master: 1}
+		port.Name = name
+		links[index] = port
+	}
+	at := func(index uint32, mac dataplane.MAC) entry {
+		return entry{family: unix.AF_BRIDGE, index: index, master: 1, mac: mac, state: unix.NUD_REACHABLE}
+	}
+	told := func() map[dataplane.LocalMAC]bool {
+		all := make(map[dataplane.LocalMAC]bool)
+		for _, event := range news.take() {
+			if macs, ok := event.(dataplane.LocalMACs); ok {
+				for _, mac := range macs {
+					all[mac] = true
+				}
+			}
+		}
+		return all
+	}
+	board.replace(links, nil)
+	board.learn(at(2, guestMAC))
+	board.learn(at(3, guestMAC))
+	board.learn(at(2, otherMAC)) // there is room for it now
+	if got := told(); !got[dataplane.LocalMAC{VNI: 100, MAC: guestMAC, Port: "tap3"}] ||
+		!got[dataplane.LocalMAC{VNI: 100, MAC: otherMAC, Port: "tap2"}] {
+		t.Errorf("told of %v", got)
+	}
+	board.noticeLink(links[2], true)
+	board.forget(at(3, guestMAC))
+	if got := told(); len(got) != 1 || !got[dataplane.LocalMAC{VNI: 100, MAC: guestMAC, Port: "tap3", Aged: true}] {
+		t.Errorf("then told of %v", got)
+	}
+}
