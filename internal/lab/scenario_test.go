@@ -2,7 +2,9 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -21,15 +23,26 @@ import (
 	"frond/internal/status"
 )
 
+// built is where program leaves its result.
+var built = filepath.Join(os.TempDir(), fmt.Sprintf("frond-scenario-%d", os.Getpid()))
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := os.Remove(built); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
 // program builds frond once for all scenarios: what is tested is the program.
 var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("frond-scenario-%d", os.Getpid()))
-	cmd := exec.Command("go", "build", "-o", path, "frond/cmd/frond")
+	cmd := exec.Command("go", "build", "-o", built, "frond/cmd/frond")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build frond: %w\n%s", err, out)
 	}
-	return path, nil
+	return built, nil
 })
 
 // world is a running lab as a scenario uses it: everything either works or
