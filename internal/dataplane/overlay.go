@@ -145,7 +145,9 @@ func (o *Overlay) reconcile(ctx context.Context) {
 			continue
 		}
 		if ops := o.willing(devices.deletes); len(ops) > 0 {
-			o.apply(ctx, ops)
+			// The kernel takes some 30 ms for each, which no guest that moves
+			// on another segment has to wait for.
+			o.apply(ctx, ops[:1])
 			continue
 		}
 		for op, err := range devices.foreign {

@@ -433,7 +433,9 @@ func TestGuestAppearsHere(t *testing.T) {
 		}
 		return nil
 	})
-	command(t, "ip -n %s link set eth0 arp off", g.name) // and it is silent
+	// And then it is silent.
+	command(t, "ip netns exec %s sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1", g.name)
+	command(t, "ip -n %s link set eth0 arp off", g.name)
 	a.Resync()
 	a.settle()
 	if !here() {
