@@ -504,6 +504,8 @@ func TestMuteIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Stop()
+	// Muted any earlier, neither end would get the other's link-layer address.
+	eventually(t, "packets in both directions", func() bool { return received(t, a) > 20 && received(t, b) > 20 })
 	if err := l.Mute(End{Node: "node1"}, End{Node: "node2"}, true); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -116,6 +117,30 @@ func (w *world) whole() {
 	must(w.t, err)
 	if len(proof.Failures) > 0 {
 		w.t.Fatal(strings.Join(proof.Failures, "\n"))
+	}
+}
+
+// addressed waits until a node has its loopbacks, which a check takes for
+// granted: it waits for routes alone.
+func (w *world) addressed(node string) {
+	w.t.Helper()
+	f, err := w.Fabric()
+	must(w.t, err)
+	n, err := f.Find(node)
+	must(w.t, err)
+	ns := w.namespace(node)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	for _, loopback := range []netip.Addr{n.Loopback, n.Loopback6} {
+		must(w.t, poll(ctx, func() bool {
+			return ns.Do(func() error {
+				conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, 0)))
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			}) == nil
+		}, node+" never has "+loopback.String()))
 	}
 }
 
@@ -453,6 +478,7 @@ func TestOperator(t *testing.T) {
 				})
 				ip("link", "set", "eth7", "name", "eth1")
 			}
+			w.in(t).addressed("leaf1")
 			w.in(t).whole()
 		})
 	}
@@ -462,5 +488,6 @@ func TestOperator(t *testing.T) {
 		t.Error("the operator's route is gone")
 	}
 	ip("link", "set", "lo", "down")
+	w.addressed("leaf1")
 	w.whole()
 }
