@@ -19,6 +19,7 @@ type candidate struct {
 	outbound  bool
 	agreement *agreement
 	opened    bool // the machine has seen the peer's OPEN
+	rejected  bool // the machine has preferred another
 	verdict   chan bool
 	decided   sync.Once
 }
@@ -46,6 +47,7 @@ func (c *candidate) proceed() {
 // reject ends the handshake. It may come after proceed: then closing the
 // connection is what ends it.
 func (c *candidate) reject() {
+	c.rejected = true
 	c.decided.Do(func() { c.verdict <- false })
 	if c.opened {
 		_, _ = c.conn.Write(encodeNotification(&notification{code: errCease, subcode: ceaseCollision}))

@@ -193,6 +193,10 @@ func (m *machine) advance(ctx context.Context, p progress) {
 		m.failed(p.err)
 	case p.confirmed:
 		delete(m.candidates, p.candidate)
+		if p.candidate.rejected { // its KEEPALIVE crossed the decision
+			m.failed(errRejected)
+			return
+		}
 		m.establish(ctx, p.candidate)
 	default:
 		m.resolve(p.candidate)
@@ -278,13 +282,11 @@ func (m *machine) finish(e sessionEnd) {
 
 // failed shows why there is no session yet, and tries again later.
 func (m *machine) failed(err error) {
-	if m.session != nil || errors.Is(err, errRejected) {
+	if m.session != nil || len(m.candidates) > 0 {
 		return
 	}
-	if len(m.candidates) == 0 {
-		m.report(stateChanged{m, seam.Connect, err.Error()})
-		m.redial.Reset(m.wait())
-	}
+	m.report(stateChanged{m, seam.Connect, err.Error()})
+	m.redial.Reset(m.wait())
 }
 
 // wait returns the next waiting time: doubling, jittered, bounded.
