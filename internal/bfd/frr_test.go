@@ -86,7 +86,10 @@ func (f *frr) run(t *testing.T, daemon string) *exec.Cmd {
 	if err := f.ns.Start(cmd); err != nil {
 		t.Fatalf("start %s of FRR: %v", daemon, err)
 	}
-	t.Cleanup(func() { kill(cmd) })
+	t.Cleanup(func() {
+		kill(cmd)
+		_ = os.RemoveAll(fmt.Sprintf("/var/tmp/frr/%s.%d", daemon, cmd.Process.Pid)) // for its crash log
+	})
 	f.until(t, daemon+" to answer", func() bool {
 		_, err := os.Stat(in(daemon + ".vty"))
 		return err == nil

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
@@ -67,6 +68,7 @@ func (f *frr) daemon(name string, args ...string) {
 	f.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGKILL)
 		_ = cmd.Wait()
+		_ = os.RemoveAll(fmt.Sprintf("/var/tmp/frr/%s.%d", name, cmd.Process.Pid)) // for its crash log
 	})
 	socket := filepath.Join(f.dir, name+".vty")
 	limit := time.Now().Add(20 * time.Second)

@@ -1,6 +1,7 @@
 package ra
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -92,6 +93,7 @@ func (h *host) startFRR() {
 		h.t.Cleanup(func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
+			_ = os.RemoveAll(fmt.Sprintf("/var/tmp/frr/%s.%d", daemon, cmd.Process.Pid)) // for its crash log
 		})
 		if daemon == "zebra" {
 			h.waitForFile(zserv)
