@@ -62,7 +62,8 @@ type attributes struct {
 	nextHop     netip.Addr // of EVPN: the VTEP; zero for unicast
 	transitive  string     // whole attributes that we do not know but pass on
 
-	encoded [4][]byte // see encode
+	encoded   [4][]byte // see encode
+	encodedBy uint32    // the AS that encoded says
 }
 
 func (a *attributes) hasCommunity(c uint32) bool { return slices.Contains(a.communities, c) }
@@ -222,6 +223,9 @@ func (a *attributes) takeASPath(v []byte) error {
 // MP_REACH: to an external peer with its own AS in front, to an internal
 // one with LOCAL_PREF. The result is kept and must not be changed.
 func (a *attributes) encode(asn uint32, internal, shutdown bool) []byte {
+	if a.encodedBy != asn {
+		a.encoded, a.encodedBy = [4][]byte{}, asn
+	}
 	slot := 0
 	if internal {
 		slot |= 1

@@ -11,6 +11,7 @@ import (
 // most one note per peer and per destination.
 type pending struct {
 	peers     map[netip.Addr]seam.PeerChanged
+	counted   map[*neighbor]struct{} // whose counters alone have changed
 	prefixes  map[netip.Prefix]struct{}
 	routes    map[string]struct{}
 	converged bool
@@ -32,6 +33,14 @@ func (p *pending) peer(n *neighbor) {
 func (p *pending) gone(n *neighbor) {
 	p.peer(n)
 	p.peers[n.addr] = seam.PeerChanged{Peer: n.status, Gone: true}
+	delete(p.counted, n)
+}
+
+func (p *pending) counters(n *neighbor) {
+	if p.counted == nil {
+		p.counted = make(map[*neighbor]struct{})
+	}
+	p.counted[n] = struct{}{}
 }
 
 func (p *pending) prefix(key netip.Prefix) {
@@ -53,7 +62,7 @@ const eventSize = 4096
 
 // nextEvent returns the event to offer and the channel to offer it on; the
 // channel is nil while there is nothing to tell. Sessions come first, then
-// paths, and Converged after the paths that it speaks of.
+// paths, Converged after the paths that it speaks of, and counters last.
 func (s *Speaker) nextEvent() (seam.Event, chan<- seam.Event) {
 	p := &s.pending
 	if p.ready == nil {
@@ -85,6 +94,10 @@ func (s *Speaker) composeEvent() seam.Event {
 	if p.converged {
 		p.converged = false
 		return seam.Converged{}
+	}
+	for n := range p.counted {
+		delete(p.counted, n)
+		return seam.PeerChanged{Peer: n.status}
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ type machine struct {
 	dialing    bool
 	redial     *time.Timer
 	backoff    time.Duration
+	idle       time.Time // the peer is refused until then
 }
 
 // sessionEnd is why a session is over. keep: its routes stay while the peer
@@ -158,7 +159,7 @@ func isTimeout(err error) bool {
 
 // accept takes an incoming connection into its handshake.
 func (m *machine) accept(ctx context.Context, conn *net.TCPConn) {
-	if len(m.candidates) >= parallel {
+	if len(m.candidates) >= parallel || time.Now().Before(m.idle) {
 		conn.Close()
 		return
 	}
@@ -247,7 +248,7 @@ func (m *machine) establish(ctx context.Context, c *candidate) {
 	}
 	if old := m.session; old != nil {
 		old.end(&notification{code: errCease, subcode: ceaseCollision})
-		m.report(sessionDown{m, old, "the peer connected anew", true})
+		m.report(sessionDown{m, old, "the peer connected anew", true, true})
 	}
 	m.redial.Stop()
 	m.backoff = 0
@@ -270,14 +271,20 @@ func (m *machine) finish(e sessionEnd) {
 		return // replaced before
 	}
 	m.session = nil
-	m.report(sessionDown{m, e.session, e.err.Error(), e.keep})
-	var n *notification
-	if errors.As(e.err, &n) && n.code == errCease && n.subcode == ceaseMaxPrefixes {
+	m.report(sessionDown{m, e.session, e.err.Error(), e.keep, ceased(e.err, ceaseCollision)})
+	if ceased(e.err, ceaseMaxPrefixes) {
+		m.idle = time.Now().Add(idleTime)
 		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, idleTime)})
 		m.redial.Reset(idleTime)
 		return
 	}
 	m.redial.Reset(m.wait())
+}
+
+// ceased tells whether err is the Cease notification of that subcode.
+func ceased(err error, subcode uint8) bool {
+	var n *notification
+	return errors.As(err, &n) && n.code == errCease && n.subcode == subcode
 }
 
 // failed shows why there is no session yet, and tries again later.

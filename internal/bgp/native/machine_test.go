@@ -32,3 +32,21 @@ func TestRejectedIsNotEstablished(t *testing.T) {
 		t.Error("no other attempt is due")
 	}
 }
+
+// TestIdleRefuses has a peer that sent too many prefixes connect again at once.
+func TestIdleRefuses(t *testing.T) {
+	m := &machine{
+		report:     func(message) {},
+		restarting: func() bool { return false },
+		candidates: map[*candidate]struct{}{},
+		redial:     time.NewTimer(time.Hour),
+	}
+	defer m.redial.Stop()
+	conn := told(t, false).session.conn
+	m.session = newSession(newCandidate(conn, false))
+	m.finish(sessionEnd{session: m.session, err: &notification{code: errCease, subcode: ceaseMaxPrefixes}})
+	m.accept(t.Context(), conn)
+	if len(m.candidates) != 0 {
+		t.Error("accepted")
+	}
+}

@@ -51,6 +51,7 @@ type agreement struct {
 	restart    time.Duration
 	watched    bool                // by BFD, which outlives agents
 	restarting bool                // the peer's R bit (RFC 4724 §3)
+	graceful   bool                // the peer sends End-of-RIB: it has the restart capability
 	preserved  [seam.Families]bool // the peer's F bits
 	restarts   [seam.Families]bool // families in the peer's restart capability
 }
@@ -163,6 +164,7 @@ func (a *agreement) readCapabilities(open *bgp.BGPOpen) (theirs []bgp.Family) {
 }
 
 func (a *agreement) readRestart(c *bgp.CapGracefulRestart) {
+	a.graceful = true
 	a.restart = time.Duration(c.Time&0xfff) * time.Second
 	a.restarting = c.Flags&0x08 != 0
 	for _, t := range c.Tuples {

@@ -166,6 +166,8 @@ type (
 		session *session
 		reason  string
 		keep    bool
+		// collided: another connection to the peer was preferred.
+		collided bool
 	}
 	// drained: the session's writer has sent its batch.
 	drained struct {
@@ -224,10 +226,10 @@ func (m sessionUp) apply(s *Speaker) {
 	n.status.State, n.status.Since, n.status.Reason = seam.Established, time.Now(), ""
 	n.status.ASN, n.status.RouterID, n.status.Hostname, n.status.Software = a.asn, a.routerID, a.hostname, a.software
 	n.status.Families, n.status.Hold = a.families, a.hold
-	s.resumeAfterRestart(n)
 	for f := range families {
-		n.awaiting[f] = a.has(seam.Family(f)) && a.restarts[f]
+		n.awaiting[f] = a.has(seam.Family(f)) && a.graceful
 	}
+	s.resumeAfterRestart(n)
 	n.owesEnd = slices.Clone(a.families)
 	tellEverything(s.unicast, n, &n.queue.unicast, nil)
 	tellEverything(s.evpn, n, &n.queue.evpn, nil)
@@ -249,6 +251,9 @@ func (m sessionDown) apply(s *Speaker) {
 	n, ok := s.current(m.machine, m.session)
 	if !ok {
 		return
+	}
+	if !m.collided {
+		s.dropStale(n) // RFC 4724 §4.2: nothing outlives two restarts unconfirmed
 	}
 	n.session, n.ended = nil, m.reason
 	n.idle = false

@@ -49,8 +49,7 @@ func (s *Speaker) endOfRIB(n *neighbor, f seam.Family) {
 	if !n.forget.IsZero() {
 		s.dropPaths(n, &f)
 		if !n.awaits() {
-			n.forget = time.Time{}
-			n.status.Restarting = false
+			n.confirmed()
 			s.schedule()
 		}
 	}
@@ -81,19 +80,42 @@ func (s *Speaker) keepForRestart(n *neighbor, a *agreement) bool {
 }
 
 // resumeAfterRestart is called when a peer whose routes we kept is back:
-// families whose forwarding state it lost go at once (RFC 4724 §4.2).
+// families that it no longer speaks or whose forwarding state it lost go at
+// once (RFC 4724 §4.2).
 func (s *Speaker) resumeAfterRestart(n *neighbor) {
 	if n.forget.IsZero() {
 		return
 	}
 	for f := range families {
-		if !n.session.preserved[f] {
-			family := seam.Family(f)
+		family := seam.Family(f)
+		if !n.session.has(family) || !n.session.preserved[f] {
 			s.dropPaths(n, &family)
 		}
 	}
-	n.forget = time.Now().Add(staleTime)
+	if n.awaits() {
+		n.forget = time.Now().Add(staleTime)
+	} else {
+		n.confirmed()
+	}
 	s.schedule()
+}
+
+// dropStale forgets what a neighbor said in sessions before this one.
+func (s *Speaker) dropStale(n *neighbor) {
+	if n.forget.IsZero() {
+		return
+	}
+	for f := range families {
+		family := seam.Family(f)
+		s.dropPaths(n, &family)
+	}
+	n.confirmed()
+}
+
+// confirmed ends the neighbor's restart: no route of it is stale.
+func (n *neighbor) confirmed() {
+	n.forget = time.Time{}
+	n.status.Restarting = false
 }
 
 // markStale tells consumers that a neighbor's paths are kept on trust.
@@ -114,17 +136,8 @@ func (s *Speaker) expire() {
 		if n.forget.IsZero() || now.Before(n.forget) {
 			continue
 		}
-		s.log.Warn("peer did not come back in time, its routes are forgotten", "peer", n.addr, "name", n.status.Hostname)
-		if n.session == nil {
-			s.dropPaths(n, nil)
-		} else {
-			for f := range families {
-				family := seam.Family(f)
-				s.dropPaths(n, &family)
-			}
-			n.forget = time.Time{}
-			n.status.Restarting = false
-		}
+		s.log.Warn("peer did not confirm its routes in time, they are forgotten", "peer", n.addr, "name", n.status.Hostname)
+		s.dropStale(n) // all of them, while there is no session
 		s.pending.peer(n)
 	}
 	s.checkConverged()

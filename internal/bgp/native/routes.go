@@ -3,7 +3,6 @@ package native
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	seam "frond/internal/bgp"
 )
@@ -26,6 +25,7 @@ func (m received) apply(s *Speaker) {
 		return
 	}
 	n.status.Messages.UpdatesIn++
+	s.pending.counters(n)
 	if u.malformed != nil {
 		n.status.Messages.Malformed++
 		if n.status.Messages.Malformed == 1 {
@@ -208,7 +208,6 @@ func (s *Speaker) dropPaths(n *neighbor, stale *seam.Family) {
 		return gone
 	})
 	if stale == nil {
-		n.forget = time.Time{}
-		n.status.Restarting = false
+		n.confirmed()
 	}
 }

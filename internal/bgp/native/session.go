@@ -86,10 +86,14 @@ func (s *session) judge(err error) (keep bool, reason error) {
 }
 
 // survives tells whether the peer's routes outlive a session that a
-// notification ended: if a hold timer expired although BFD goes on, one of the
-// two agents stood still, and packets are forwarded (as RFC 8538 §4 has it).
+// notification ended: if another connection to the peer was preferred, or if a
+// hold timer expired although BFD goes on: then one of the two agents stood
+// still, and packets are forwarded (as RFC 8538 §4 has it).
 func (s *session) survives(n *notification) bool {
-	return n.code == errHoldTimer && s.watched && s.frond()
+	if n.code == errHoldTimer {
+		return s.watched && s.frond()
+	}
+	return ceased(n, ceaseCollision)
 }
 
 // read takes messages in until the connection or the protocol fails.

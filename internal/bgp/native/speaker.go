@@ -187,6 +187,7 @@ func (s *Speaker) feed() {
 				continue
 			}
 			n.idle = false
+			s.pending.counters(n)
 			n.session.out <- batch
 		}
 	}
