@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 	idleTime  = 60 * time.Second // after too many prefixes
 	freshTime = 5 * time.Second  // a session this young may still lose a collision
 	openTime  = 10 * time.Second // for OPEN and the first KEEPALIVE to arrive
+	byeTime   = time.Second      // for the last message of a session to be taken
 	parallel  = 3                // connections of one peer that may be in their handshake
 )
 
@@ -51,6 +53,7 @@ type machine struct {
 	redial     *time.Timer
 	backoff    time.Duration
 	idle       time.Time // the peer is refused until then
+	work       sync.WaitGroup
 }
 
 // sessionEnd is why a session is over. keep: its routes stay while the peer
@@ -117,7 +120,7 @@ func (m *machine) dial(ctx context.Context) {
 		return
 	}
 	m.dialing = true
-	go func() {
+	m.work.Go(func() {
 		before := badSignatures()
 		conn, err := dial(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), m.peer.Password)
 		if err != nil {
@@ -130,7 +133,7 @@ func (m *machine) dial(ctx context.Context) {
 				conn.Close()
 			}
 		}
-	}()
+	})
 }
 
 // explain says in words why nobody could be reached.
@@ -172,7 +175,8 @@ func (m *machine) begin(ctx context.Context, conn *net.TCPConn, outbound bool) {
 	}
 	c := newCandidate(conn, outbound)
 	m.candidates[c] = struct{}{}
-	go c.shake(ctx, m.local, m.peer, m.openState(), m.progress)
+	state := m.openState()
+	m.work.Go(func() { c.shake(ctx, m.local, m.peer, state, m.progress) })
 }
 
 func (m *machine) openState() restartState {
@@ -256,13 +260,13 @@ func (m *machine) establish(ctx context.Context, c *candidate) {
 	m.session = s
 	m.preserved = true // from now on only a connection can be lost, not the kernel's routes
 	m.report(sessionUp{m, s})
-	go func() {
+	m.work.Go(func() {
 		keep, err := s.serve(ctx, m.report, m)
 		select {
 		case m.ended <- sessionEnd{s, err, keep}:
 		case <-ctx.Done():
 		}
-	}()
+	})
 }
 
 // finish takes note of a session's end and tries again soon.
@@ -312,8 +316,8 @@ func (m *machine) close(cause error) {
 	}
 	if m.session != nil {
 		m.session.end(n)
-		<-m.session.done
 	}
+	m.work.Wait()
 	for {
 		select {
 		case conn := <-m.inbound:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -272,5 +273,30 @@ func TestCountersAreTold(t *testing.T) {
 	take()
 	if told[a.addr].Received[seam.IPv4] != 1 || told[b.addr].Sent[seam.IPv4] != 1 {
 		t.Errorf("told %+v", told)
+	}
+}
+
+// TestEndsUnderFlood ends a speaker while connections arrive faster than it
+// took them.
+func TestEndsUnderFlood(t *testing.T) {
+	o := newOwner(t)
+	l, err := net.ListenTCP("tcp6", &net.TCPAddr{IP: net.IPv6loopback})
+	must(t, err)
+	o.listener = l
+	for range cap(o.inbox) {
+		o.inbox <- drained{}
+	}
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		o.accept()
+	}()
+	conn, err := net.DialTCP("tcp6", nil, l.Addr().(*net.TCPAddr))
+	must(t, err)
+	defer conn.Close()
+	o.close(func(error) {}, accepting)
+	must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+	if _, err := conn.Read(make([]byte, 1)); isTimeout(err) {
+		t.Error("a connection was left open")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
 
 	seam "frond/internal/bgp"
 	"frond/internal/netns"
@@ -67,7 +68,12 @@ func serveSpeaker() {
 			}
 		}
 	}()
-	if err := s.Run(ctx); err != nil {
+	others := goleak.IgnoreCurrent()
+	err := s.Run(ctx)
+	if err == nil {
+		err = goleak.Find(others)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "run:", err)
 		os.Exit(1)
 	}
@@ -162,12 +168,16 @@ func (s *speaker) set(d seam.Desired) {
 }
 
 // signal sends a signal to the process; after SIGTERM and SIGKILL it waits
-// for its end.
+// for its end, which after SIGTERM must be a clean one.
 func (s *speaker) signal(sig syscall.Signal) {
 	s.t.Helper()
 	must(s.t, s.cmd.Process.Signal(sig))
 	if sig == syscall.SIGTERM || sig == syscall.SIGKILL {
-		_, _ = s.cmd.Process.Wait()
+		state, err := s.cmd.Process.Wait()
+		must(s.t, err)
+		if sig == syscall.SIGTERM && !state.Success() {
+			s.t.Errorf("it ended badly: %s", state)
+		}
 	}
 }
 

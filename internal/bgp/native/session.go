@@ -20,7 +20,6 @@ type session struct {
 	outbound bool
 	since    time.Time
 	out      chan []byte
-	done     chan struct{} // closed when serve has ended
 
 	farewell atomic.Pointer[notification] // to be sent when it ends from our side
 	closing  chan struct{}
@@ -34,7 +33,6 @@ func newSession(c *candidate) *session {
 		outbound:  c.outbound,
 		since:     time.Now(),
 		out:       make(chan []byte, 1),
-		done:      make(chan struct{}),
 		closing:   make(chan struct{}),
 	}
 }
@@ -46,12 +44,18 @@ func (s *session) end(n *notification) {
 	}
 	s.farewell.Store(n)
 	close(s.closing)
+	s.hurry()
+}
+
+// hurry gives what is being written little time: it may be to a peer that
+// stands still.
+func (s *session) hurry() {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(byeTime))
 }
 
 // serve reads until the session ends and returns why, and whether the
 // peer's routes are to be kept for its restart.
 func (s *session) serve(ctx context.Context, report func(message), m *machine) (keep bool, reason error) {
-	defer close(s.done)
 	readerDone := make(chan struct{})
 	writerDone := make(chan struct{})
 	go func() {
@@ -175,13 +179,16 @@ func (s *session) send(b []byte) bool {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(max(s.hold, openTime))); err != nil {
 		return false
 	}
+	if s.closed.Load() {
+		s.hurry() // end was first
+	}
 	_, err := s.conn.Write(b)
 	return err == nil
 }
 
 func (s *session) bye() {
 	if n := s.farewell.Load(); n != nil {
-		_ = s.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		s.hurry()
 		_, _ = s.conn.Write(encodeNotification(n))
 	}
 }

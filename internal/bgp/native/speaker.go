@@ -129,9 +129,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	s.begin(first)
 	s.apply(machines, first)
 	s.loop(ctx, machines)
-	s.close(stop)
-	listener.Close()
-	<-accepting
+	s.close(stop, accepting)
 	return nil
 }
 
@@ -201,8 +199,11 @@ func (s *Speaker) post(m message) {
 	}
 }
 
-// close ends all machines and waits for them, taking their last words.
-func (s *Speaker) close(stop context.CancelCauseFunc) {
+// close ends all machines and waits for them and for accepting to end,
+// taking their last words.
+func (s *Speaker) close(stop context.CancelCauseFunc, accepting <-chan struct{}) {
+	s.listener.Close()
+	s.await(accepting)
 	var farewell error
 	if s.desired.Leave {
 		farewell = &notification{code: errCease, subcode: ceaseShutdown}
@@ -212,17 +213,29 @@ func (s *Speaker) close(stop context.CancelCauseFunc) {
 		s.leaving = append(s.leaving, n)
 	}
 	for _, n := range s.leaving {
-		s.await(n)
+		s.await(n.done)
+	}
+	for len(s.inbox) > 0 {
+		discard(<-s.inbox)
 	}
 	s.strangers.closeAll()
 }
 
-func (s *Speaker) await(n *neighbor) {
+// await discards messages, so that nobody blocks on telling them, until done
+// is closed.
+func (s *Speaker) await(done <-chan struct{}) {
 	for {
 		select {
-		case <-s.inbox:
-		case <-n.done:
+		case m := <-s.inbox:
+			discard(m)
+		case <-done:
 			return
 		}
+	}
+}
+
+func discard(m message) {
+	if a, ok := m.(accepted); ok {
+		a.conn.Close()
 	}
 }
