@@ -36,9 +36,10 @@ const (
 
 // Well-known communities (RFC 1997, 8326).
 const (
-	communityGracefulShutdown = 0xffff0000
-	communityNoExport         = 0xffffff01
-	communityNoAdvertise      = 0xffffff02
+	communityGracefulShutdown  = 0xffff0000
+	communityNoExport          = 0xffffff01
+	communityNoAdvertise       = 0xffffff02
+	communityNoExportSubconfed = 0xffffff03
 )
 
 // Segment types of an AS path.
@@ -54,7 +55,6 @@ type attributes struct {
 	asPath      []uint32 // every AS in it, sets included, in their order
 	pathLength  int      // for the decision: a set counts as one (RFC 4271 §9.1.2.2)
 	segments    []byte   // AS_PATH as on the wire
-	med         uint32
 	localPref   uint32
 	communities []uint32
 	extended    string     // extended communities as on the wire
@@ -146,7 +146,6 @@ func (a *attributes) take(attr rawAttribute) error {
 		if len(v) != 4 {
 			return malformed("MULTI_EXIT_DISC is %d bytes long, not 4", len(v))
 		}
-		a.med = binary.BigEndian.Uint32(v)
 	case attrLocalPref:
 		if len(v) != 4 {
 			return malformed("LOCAL_PREF is %d bytes long, not 4", len(v))

@@ -18,16 +18,13 @@ type path struct {
 
 func (p path) stale() bool { return p.epoch != p.peer.epoch || p.peer.session == nil }
 
-// preference is LOCAL_PREF as we see it: what an external peer says of it
-// does not count, and a peer about to leave is the last choice (RFC 8326 §4).
+// preference is LOCAL_PREF as we see it: a peer about to leave is the last
+// choice (RFC 8326 §4).
 func (p path) preference() uint32 {
 	if p.attrs.hasCommunity(communityGracefulShutdown) {
 		return 0
 	}
-	if p.peer.internal {
-		return p.attrs.localPref
-	}
-	return defaultLocalPref
+	return p.attrs.localPref
 }
 
 // compareQuality orders paths by the steps of RFC 4271 §9.1.2.2 that make a

@@ -62,7 +62,7 @@ func (n *neighbor) wants(e export, f seam.Family) bool {
 	if n.internal {
 		return e.from == nil || !e.from.internal
 	}
-	return !e.attrs.hasCommunity(communityNoExport)
+	return !e.attrs.hasCommunity(communityNoExport) && !e.attrs.hasCommunity(communityNoExportSubconfed)
 }
 
 // exceeds tells whether the neighbor sends more prefixes than it may.

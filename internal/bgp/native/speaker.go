@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -99,6 +100,35 @@ func check(d seam.Desired) error {
 		if !p.Addr.Is6() || !linkLocal.Contains(p.Addr.WithZone("")) || p.Addr.Zone() == "" {
 			return fmt.Errorf("peer %s is not a link-local address with a zone", p.Addr)
 		}
+		if p.Hold != 0 && (p.Hold < 3*time.Second || p.Hold > math.MaxUint16*time.Second || p.Keepalive <= 0) {
+			return fmt.Errorf("peer %s: hold time %s with keepalives each %s: 3s to 65535s are possible, or 0 (RFC 4271 §4.2)", p.Addr, p.Hold, p.Keepalive)
+		}
+	}
+	if d.Restart.Time < 0 || d.Restart.Time > maxRestartTime {
+		return fmt.Errorf("restart time %s: 0s to %s are possible (RFC 4724 §3)", d.Restart.Time, maxRestartTime)
+	}
+	for _, r := range d.Routes {
+		if err := checkRoute(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const maxRestartTime = 4095 * time.Second // its field is 12 bits long
+
+func checkRoute(r seam.Route) error {
+	if r.EVPN == nil {
+		if !r.Prefix.IsValid() {
+			return errors.New("a route without a prefix")
+		}
+		return nil
+	}
+	if wire := r.EVPN.NLRI; len(wire) < 2 || int(wire[1]) != len(wire)-2 {
+		return fmt.Errorf("EVPN route %x: the length in it is wrong", wire)
+	}
+	if !r.EVPN.NextHop.IsValid() {
+		return fmt.Errorf("EVPN route %x has no next hop", r.EVPN.NLRI)
 	}
 	return nil
 }

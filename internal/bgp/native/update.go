@@ -44,7 +44,7 @@ func decodeUpdate(body []byte, session *agreement, cache *attributeCache) (*upda
 	if n := u.takePlain(withdrawn, announced, session); n != nil {
 		return nil, n
 	}
-	shared, reach, unreach, n := splitAttributes(raw)
+	shared, reach, unreach, n := splitAttributes(raw, session.internal)
 	if n != nil {
 		return nil, n
 	}
@@ -86,10 +86,11 @@ func (u *update) takePlain(withdrawn, announced []byte, session *agreement) *not
 	return nil
 }
 
-// splitAttributes takes MP_REACH and MP_UNREACH out of the attributes.
+// splitAttributes takes MP_REACH and MP_UNREACH out of the attributes, and
+// leaves out what is only for internal peers to say (RFC 7606 §7.5).
 // Framing that cannot be followed ends the session, because then the
 // routes that were meant are unknown (RFC 7606 §4, §5.3).
-func splitAttributes(raw []byte) (shared, reach, unreach []byte, n *notification) {
+func splitAttributes(raw []byte, internal bool) (shared, reach, unreach []byte, n *notification) {
 	for len(raw) > 0 {
 		attr, rest, ok := nextAttribute(raw)
 		if !ok {
@@ -107,6 +108,10 @@ func splitAttributes(raw []byte) (shared, reach, unreach []byte, n *notification
 				return nil, nil, nil, badUpdate("MP_UNREACH_NLRI is malformed")
 			}
 			unreach = attr.value
+		case attrLocalPref:
+			if internal {
+				shared = append(shared, attr.whole...)
+			}
 		default:
 			shared = append(shared, attr.whole...)
 		}
@@ -213,12 +218,15 @@ type attributeCache struct {
 const attributeCacheSize = 4096
 
 func (c *attributeCache) decode(shared []byte, f seam.Family, hop []byte) (*attributes, error) {
-	var vtep []byte
+	var vtep netip.Addr
 	if f == seam.EVPN {
-		vtep = hop
+		addr, ok := netip.AddrFromSlice(hop)
+		if !ok || addr.IsUnspecified() {
+			return nil, malformed("EVPN next hop %x is not an address", hop)
+		}
+		vtep = addr
 	}
-	// Next hops are 4 or 16 bytes, so their length keeps keys apart.
-	key := string(append(append([]byte{uint8(len(vtep))}, vtep...), shared...))
+	key := string(append(append([]byte{uint8(vtep.BitLen())}, vtep.AsSlice()...), shared...))
 	if a, ok := c.known[key]; ok {
 		return a, nil
 	}
@@ -226,13 +234,7 @@ func (c *attributeCache) decode(shared []byte, f seam.Family, hop []byte) (*attr
 	if err != nil {
 		return nil, err
 	}
-	if f == seam.EVPN {
-		addr, ok := netip.AddrFromSlice(hop)
-		if !ok {
-			return nil, malformed("EVPN next hop is %d bytes long, not 4 or 16", len(hop))
-		}
-		a.nextHop = addr
-	}
+	a.nextHop = vtep
 	if c.known == nil || len(c.known) >= attributeCacheSize {
 		c.known = make(map[string]*attributes)
 	}

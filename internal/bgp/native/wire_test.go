@@ -62,12 +62,13 @@ func TestUpdateRoundTrip(t *testing.T) {
 	s := &Speaker{desired: seam.Desired{ASN: 4200000001}}
 	for _, internal := range []bool{false, true} {
 		t.Run(fmt.Sprintf("internal=%v", internal), func(t *testing.T) {
-			attrs.encoded = [4][]byte{}
+			session := *everything
+			session.internal = internal
 			batch := appendUpdates(nil, s, told(t, internal), bundle{seam.IPv4, attrs}, entries(prefixes), appendPrefix)
 			var got []netip.Prefix
 			var cache attributeCache
 			for _, body := range split(t, batch) {
-				u, fault := decodeUpdate(body, everything, &cache)
+				u, fault := decodeUpdate(body, &session, &cache)
 				if fault != nil || u.malformed != nil {
 					t.Fatal(fault, u.malformed)
 				}
@@ -144,7 +145,6 @@ func TestMalformedUpdates(t *testing.T) {
 		{"AS_PATH with AS 0", raw(origin, "\x40\x02\x06\x02\x01\x00\x00\x00\x00", reach), false},
 		{"AS_PATH with a confederation", raw(origin, "\x40\x02\x06\x03\x01\x00\x00\xfd\xe9", reach), false},
 		{"COMMUNITIES of 3 bytes", raw(origin, asPath, "\xc0\x08\x03abc", reach), false},
-		{"LOCAL_PREF of 1 byte", raw(origin, asPath, "\x40\x05\x01a", reach), false},
 		{"unknown well-known attribute", raw(origin, asPath, "\x40\x63\x01a", reach), false},
 	}
 	for _, tt := range tests {
@@ -268,8 +268,7 @@ func TestDecision(t *testing.T) {
 		{"shorter path", path{peer: router(2), attrs: shorter}, path{peer: router(1), attrs: base()}, false},
 		{"origin", path{peer: router(2), attrs: base()}, path{peer: router(1), attrs: incomplete}, false},
 		{"a peer about to leave is last", path{peer: router(2), attrs: base()}, path{peer: router(1), attrs: shutdown}, false},
-		{"an external peer's LOCAL_PREF is nothing", path{peer: router(1), attrs: base()}, path{peer: router(2), attrs: preferred}, true},
-		{"an internal peer's counts", path{peer: internal, attrs: preferred}, path{peer: router(1), attrs: shorter}, false},
+		{"LOCAL_PREF", path{peer: internal, attrs: preferred}, path{peer: router(1), attrs: shorter}, false},
 		{"external before internal", path{peer: router(1), attrs: base()}, path{peer: internal, attrs: base()}, false},
 	}
 	for _, tt := range tests {
@@ -349,5 +348,93 @@ func TestEVPNKey(t *testing.T) {
 		for i := range len(full) {
 			_ = evpnKey(full[:i]) // cut short: no panic
 		}
+	}
+}
+
+// TestEVPNNextHop has a peer announce an EVPN route without a next hop, with
+// attributes that are known already.
+func TestEVPNNextHop(t *testing.T) {
+	var cache attributeCache
+	if u, fault := decodeUpdate(raw(origin, asPath, reach), everything, &cache); fault != nil || u.attributes == nil {
+		t.Fatal(fault)
+	}
+	for _, hop := range []string{"\x00", "\x03abc", "\x04\x00\x00\x00\x00"} {
+		evpn := "\x00\x19\x46" + hop + "\x00\x03\x04test"
+		u, fault := decodeUpdate(raw(origin, asPath, "\x80\x0e"+string(rune(len(evpn)))+evpn), everything, &cache)
+		if fault != nil {
+			t.Fatal(fault)
+		}
+		if u.attributes != nil || len(u.unreach.evpn) != 1 {
+			t.Errorf("next hop %x: accepted", hop)
+		}
+	}
+}
+
+// TestExternalLocalPref has an external peer send LOCAL_PREF, sound or not:
+// it counts for nothing and goes no further (RFC 4271 §5.1.5, RFC 7606 §7.5).
+func TestExternalLocalPref(t *testing.T) {
+	internal := *everything
+	internal.internal = true
+	for _, pref := range []string{"\x40\x05\x04\x00\x00\xff\xff", "\x40\x05\x01a"} {
+		u, fault := decodeUpdate(raw(origin, asPath, pref, reach), everything, &attributeCache{})
+		if fault != nil || u.malformed != nil || u.attributes.localPref != defaultLocalPref {
+			t.Errorf("%x: %v, %+v", pref, fault, u)
+		}
+	}
+	u, fault := decodeUpdate(raw(origin, asPath, "\x40\x05\x04\x00\x00\xff\xff", reach), &internal, &attributeCache{})
+	if fault != nil || u.attributes.localPref != 0xffff {
+		t.Errorf("an internal peer's: %v, %+v", fault, u)
+	}
+	u, fault = decodeUpdate(raw(origin, asPath, "\x40\x05\x01a", reach), &internal, &attributeCache{})
+	if fault != nil || u.malformed == nil {
+		t.Errorf("an internal peer's malformed one: %v, %+v", fault, u)
+	}
+}
+
+func TestWellKnownCommunities(t *testing.T) {
+	tests := []struct {
+		community          uint32
+		external, internal bool
+	}{
+		{communityNoAdvertise, false, false},
+		{communityNoExport, false, true},
+		{communityNoExportSubconfed, false, true},
+		{communityGracefulShutdown, true, true},
+	}
+	for _, tt := range tests {
+		e := export{attrs: &attributes{communities: []uint32{tt.community}}, from: &neighbor{}}
+		external, internal := told(t, false), told(t, true)
+		if external.wants(e, seam.IPv4) != tt.external || internal.wants(e, seam.IPv4) != tt.internal {
+			t.Errorf("%08x: external %v, internal %v", tt.community, external.wants(e, seam.IPv4), internal.wants(e, seam.IPv4))
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	peer := netip.MustParseAddr("fe80::1%eth0")
+	tests := []struct {
+		name   string
+		change func(*seam.Desired)
+		sound  bool
+	}{
+		{"sound", func(*seam.Desired) {}, true},
+		{"no prefix", func(d *seam.Desired) { d.Routes[0] = seam.Route{} }, false},
+		{"EVPN NLRI longer than it says", func(d *seam.Desired) {
+			d.Routes[0].EVPN = &seam.EVPNRoute{NLRI: "\x03\x01ab", NextHop: d.RouterID}
+		}, false},
+		{"EVPN route without next hop", func(d *seam.Desired) { d.Routes[0].EVPN = &seam.EVPNRoute{NLRI: "\x03\x01a"} }, false},
+		{"restart time beyond its field", func(d *seam.Desired) { d.Restart.Time = 4096 * time.Second }, false},
+		{"hold time of 1 s", func(d *seam.Desired) { d.Peers[0].Hold = time.Second }, false},
+		{"hold time without keepalives", func(d *seam.Desired) { d.Peers[0].Keepalive = 0 }, false},
+		{"no hold time", func(d *seam.Desired) { d.Peers[0].Hold, d.Peers[0].Keepalive = 0, 0 }, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := desired(1, peer)
+			tt.change(&d)
+			if err := check(d); (err == nil) != tt.sound {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
