@@ -1,7 +1,6 @@
 package native
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -110,14 +109,11 @@ func linkLocalOf(a net.Addr) netip.Addr {
 }
 
 // sign sets or takes away the key that incoming connections must be signed
-// with. All peers of a fabric share it.
-func (s *Speaker) sign(ctx context.Context, password string) error {
+// with.
+func (s *Speaker) sign(password string) error {
 	raw, err := s.listener.SyscallConn()
 	if err != nil {
 		return err
-	}
-	if ctx.Err() != nil {
-		return nil
 	}
 	return control(raw, func(fd int) error { return setSignature(fd, linkLocal, password) })
 }

@@ -42,6 +42,7 @@ const (
 	ceaseDeconfigured       = 3
 	ceaseReset              = 4
 	ceaseRejected           = 5
+	ceaseReconfigured       = 6
 	ceaseCollision          = 7
 	ceaseHardReset          = 9
 )
@@ -96,6 +97,8 @@ func notificationName(code, subcode uint8) string {
 			return "administratively shut down"
 		case ceaseDeconfigured:
 			return "this peer is no longer configured there"
+		case ceaseReconfigured:
+			return "its configuration has changed"
 		case ceaseReset:
 			return "administratively reset"
 		case ceaseRejected:

@@ -18,14 +18,17 @@ func (s *Speaker) apply(machines context.Context, d seam.Desired) {
 		s.removeAll() // every OPEN said something else
 	}
 	s.desired = d
-	s.setPassword(machines, before, d)
+	s.setPassword(before, d)
 	wanted := make(map[netip.Addr]seam.Peer, len(d.Peers))
 	for _, p := range d.Peers {
 		wanted[p.Addr] = p
 	}
 	for addr, n := range s.neighbors {
-		if p, ok := wanted[addr]; !ok || p != n.peer {
-			s.removeNeighbor(n)
+		switch p, ok := wanted[addr]; {
+		case !ok:
+			s.removeNeighbor(n, ceaseDeconfigured)
+		case p != n.peer:
+			s.removeNeighbor(n, ceaseReconfigured)
 		}
 	}
 	for addr, p := range wanted {
@@ -46,19 +49,23 @@ func identity(d seam.Desired) local {
 	return local{d.ASN, d.RouterID, d.Hostname, d.Restart.Time, d.Restart.Watched}
 }
 
-func (s *Speaker) setPassword(ctx context.Context, before, d seam.Desired) {
-	password := func(d seam.Desired) string {
-		for _, p := range d.Peers {
-			if p.Password != "" {
-				return p.Password
-			}
+// password is what incoming connections must be signed with: all peers of a
+// fabric share it.
+func password(d seam.Desired) string {
+	for _, p := range d.Peers {
+		if p.Password != "" {
+			return p.Password
 		}
-		return ""
 	}
+	return ""
+}
+
+func (s *Speaker) setPassword(before, d seam.Desired) {
 	if password(before) == password(d) {
 		return
 	}
-	if err := s.sign(ctx, password(d)); err != nil {
+	s.strangers.closeAll() // they came under the one before
+	if err := s.sign(password(d)); err != nil {
 		s.log.Error("cannot require TCP-MD5 on incoming sessions", "error", err)
 	}
 }
@@ -102,10 +109,11 @@ func (s *Speaker) addNeighbor(machines context.Context, p seam.Peer) {
 	s.pending.peer(n)
 }
 
-// removeNeighbor ends a peer and forgets its routes at once.
-func (s *Speaker) removeNeighbor(n *neighbor) {
+// removeNeighbor ends a peer, telling it why by a subcode of Cease, and
+// forgets its routes at once.
+func (s *Speaker) removeNeighbor(n *neighbor, why uint8) {
 	delete(s.neighbors, n.addr)
-	n.remove(&notification{code: errCease, subcode: ceaseDeconfigured})
+	n.remove(&notification{code: errCease, subcode: why})
 	s.leaving = append(s.leaving, n)
 	s.forgetQueue(n)
 	n.session = nil
@@ -116,7 +124,7 @@ func (s *Speaker) removeNeighbor(n *neighbor) {
 
 func (s *Speaker) removeAll() {
 	for _, n := range s.neighbors {
-		s.removeNeighbor(n)
+		s.removeNeighbor(n, ceaseReconfigured)
 	}
 }
 

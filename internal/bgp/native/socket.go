@@ -53,12 +53,18 @@ func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn
 	return conn.(*net.TCPConn), nil
 }
 
-// listen opens the socket for incoming sessions.
-func listen(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
+// listen opens the socket for incoming sessions, which are signed from the
+// first on if there is a password.
+func listen(ctx context.Context, at netip.AddrPort, password string) (*net.TCPListener, error) {
 	config := net.ListenConfig{
 		KeepAlive: -1,
 		Control: func(_, _ string, c syscall.RawConn) error {
-			return control(c, prepareSocket)
+			return control(c, func(fd int) error {
+				if err := prepareSocket(fd); err != nil || password == "" {
+					return err
+				}
+				return setSignature(fd, linkLocal, password)
+			})
 		},
 	}
 	l, err := config.Listen(ctx, "tcp6", at.String())

@@ -142,7 +142,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	listener, err := listen(ctx, s.at)
+	listener, err := listen(ctx, s.at, password(first))
 	if err != nil {
 		return err
 	}

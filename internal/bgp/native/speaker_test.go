@@ -1,6 +1,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -315,4 +316,35 @@ func attack(t *testing.T, ns *netns.NS, to netip.Addr, payload string) {
 		return
 	}
 	t.Cleanup(func() { conn.Close() }) // half open, as long as the test runs
+}
+
+// TestListensSigned connects without a signature before a speaker had time
+// for anything but to listen.
+func TestListensSigned(t *testing.T) {
+	a, b, _, ofA := pair(t)
+	must(t, a.Do(func() error {
+		l, err := listen(t.Context(), netip.MustParseAddrPort("[::]:179"), "secret")
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	}))
+	knock := func(password string) (err error) {
+		must(t, b.Do(func() error {
+			var conn *net.TCPConn
+			if conn, err = dial(t.Context(), netip.AddrPortFrom(ofA, 179), password); err == nil {
+				conn.Close()
+			}
+			return nil
+		}))
+		return err
+	}
+	err := knock("secret")
+	for errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EHOSTUNREACH) { // the cable is still coming up
+		err = knock("secret")
+	}
+	must(t, err)
+	if knock("") == nil {
+		t.Error("it was let in without a signature")
+	}
 }
