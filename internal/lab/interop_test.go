@@ -36,7 +36,8 @@ func (w *world) replaceByFRR(node string, password, bfd bool) *frr {
 		fmt.Fprintf(&activate, "  neighbor %s activate\n", near.Port)
 	}
 	fmt.Fprintf(&b, " address-family ipv4 unicast\n  network %s/32\n exit-address-family\n", n.Loopback)
-	fmt.Fprintf(&b, " address-family ipv6 unicast\n  network %s/128\n%s exit-address-family\n!\n", n.Loopback6, activate.String())
+	fmt.Fprintf(&b, " address-family ipv6 unicast\n  network %s/128\n%s exit-address-family\n", n.Loopback6, activate.String())
+	fmt.Fprintf(&b, " address-family l2vpn evpn\n%s  advertise-all-vni\n exit-address-family\n!\n", activate.String())
 	return startFRR(w.t.(*testing.T), w.namespace(node), b.String())
 }
 
