@@ -144,10 +144,8 @@ func (o *Overlay) reconcile(ctx context.Context) {
 			o.applyAll(ctx, changes)
 			continue
 		}
-		if ops := o.willing(devices.deletes); len(ops) > 0 {
-			// The kernel takes some 30 ms for each, which no guest that moves
-			// on another segment has to wait for.
-			o.apply(ctx, ops[:1])
+		if ops := o.nextRemoval(devices); len(ops) > 0 {
+			o.apply(ctx, ops) // and look for what is more urgent before the next
 			continue
 		}
 		for op, err := range devices.foreign {
@@ -166,6 +164,17 @@ func (o *Overlay) willing(ops []OverlayOp) []OverlayOp {
 		_, refused := o.refused[op]
 		return refused
 	})
+}
+
+// nextRemoval returns the first run of devices to be removed that the kernel
+// has not refused.
+func (o *Overlay) nextRemoval(devices deviceChanges) []OverlayOp {
+	for _, run := range devices.deletes {
+		if ops := o.willing(run); len(ops) > 0 {
+			return ops
+		}
+	}
+	return nil
 }
 
 // diffEntries computes what has to happen to the entries of all segments
@@ -262,8 +271,10 @@ func (o *Overlay) Withdraw(ctx context.Context) error {
 		return fmt.Errorf("read the segments' state to withdraw it: %w", err)
 	}
 	var problems []error
-	for _, failed := range o.target.ApplyOverlay(ctx, diffDevices(state.Devices, nil).deletes) {
-		problems = append(problems, failed)
+	for _, run := range diffDevices(state.Devices, nil).deletes {
+		for _, failed := range o.target.ApplyOverlay(ctx, run) {
+			problems = append(problems, failed)
+		}
 	}
 	return errors.Join(problems...)
 }

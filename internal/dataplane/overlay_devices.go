@@ -113,8 +113,10 @@ func remade(have, want Device) bool {
 
 // deviceChanges lead to the devices wanted.
 type deviceChanges struct {
-	set     []OverlayOp
-	deletes []OverlayOp // of what is not wanted any more
+	set []OverlayOp
+	// deletes are of what is not wanted any more, each a run to be removed
+	// together.
+	deletes [][]OverlayOp
 	// foreign are operations that would take over what is somebody else's.
 	foreign map[OverlayOp]error
 }
@@ -160,14 +162,29 @@ func diffDevices(now map[string]InstalledDevice, segments []Segment) deviceChang
 		}
 		c.set = append(c.set, SetDevice{want})
 	}
-	for _, kind := range []string{KindVXLAN, KindBridge} {
-		for _, name := range slices.Sorted(maps.Keys(now)) {
-			if have := now[name]; have.Owned && have.Kind == kind && !wanted[name] {
-				c.deletes = append(c.deletes, DeleteDevice{name})
-			}
+	isOver := func(have InstalledDevice) bool { return have.Owned && !wanted[have.Name] }
+	c.deletes = append(deviceRuns(now, KindVXLAN, vxlansAtOnce, isOver), deviceRuns(now, KindBridge, bridgesAtOnce, isOver)...)
+	return c
+}
+
+// How many devices are removed together. The kernel waits for all processors
+// once for all of them, and once more for each bridge (net/bridge/
+// br_multicast.c, br_multicast_dev_del). Until it is through, some 20 ms for
+// each time, it changes no other device and no entry: guests that move wait.
+const (
+	vxlansAtOnce  = 64
+	bridgesAtOnce = 4
+)
+
+// deviceRuns are the runs in which devices of a kind are removed.
+func deviceRuns(now map[string]InstalledDevice, kind string, atOnce int, isOver func(InstalledDevice) bool) [][]OverlayOp {
+	var ops []OverlayOp
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if have := now[name]; have.Kind == kind && isOver(have) {
+			ops = append(ops, DeleteDevice{name})
 		}
 	}
-	return c
+	return slices.Collect(slices.Chunk(ops, atOnce))
 }
 
 func foreignError(have InstalledDevice) error {

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -30,6 +31,7 @@ type fakeOverlay struct {
 	applied []OverlayOp
 	dumps   int
 	refuse  func(OverlayOp) error
+	batches func([]OverlayOp) // told of each; nil: nobody
 }
 
 func newFakeOverlay() *fakeOverlay {
@@ -56,6 +58,9 @@ func (f *fakeOverlay) DumpOverlay(_ context.Context, segments []Segment) (Overla
 }
 
 func (f *fakeOverlay) ApplyOverlay(_ context.Context, ops []OverlayOp) []OpError {
+	if f.batches != nil {
+		f.batches(ops)
+	}
 	var failed []OpError
 	for i, op := range ops {
 		f.applied = append(f.applied, op)
@@ -381,6 +386,37 @@ func TestOverlayForeignDevices(t *testing.T) {
 		if left := slices.Collect(maps.Keys(f.state.Devices)); len(left) != 1 || f.state.Devices[name] != theirs {
 			t.Errorf("left after withdrawal: %v, want %s", left, name)
 		}
+	}
+}
+
+// Removals hold up all other changes: bridges go a few at a time, and what is
+// asked for meanwhile comes before the rest.
+func TestOverlayRemovesInRuns(t *testing.T) {
+	o, f := at(t)
+	var many []Segment
+	for i := range 10 {
+		s := Segment{Name: string(rune('a' + i)), VNI: uint32(200 + i), Local: vtep1, MTU: 1450}
+		s.Bridge, s.VXLAN = "br-"+s.Name, "vx-"+s.Name
+		many = append(many, s)
+	}
+	o.SetSegments(append(many, blue))
+	o.workOff(t)
+	var runs []string
+	f.batches = func(ops []OverlayOp) {
+		runs = append(runs, fmt.Sprintf("%d× %s", len(ops), ops[0]))
+		if len(runs) == 2 {
+			o.Update(update(map[MAC]netip.Addr{mac2: vtep2}))
+		}
+	}
+	o.SetSegments([]Segment{blue})
+	o.workOff(t)
+	want := []string{
+		"10× delete device vx-a", "4× delete device br-a",
+		"1× send 02:00:00:00:00:02 on vx-blue to VTEP 10.0.0.2",
+		"4× delete device br-e", "2× delete device br-i",
+	}
+	if !slices.Equal(runs, want) {
+		t.Errorf("did %q, want %q", runs, want)
 	}
 }
 

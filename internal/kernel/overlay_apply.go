@@ -20,13 +20,18 @@ func (k *Kernel) ApplyOverlay(ctx context.Context, ops []dataplane.OverlayOp) []
 	a := &overlayApplication{kernel: k, ops: ops, indexes: make(map[string]uint32)}
 	k.with(func(c *conn) {
 		a.conn = c
-		for i := range ops {
+		for i := 0; i < len(ops); i++ {
 			if err := ctx.Err(); err != nil {
 				a.flush()
 				for ; i < len(ops); i++ {
 					a.fail(i, err)
 				}
 				return
+			}
+			if n := deletions(ops[i:]); n > 0 {
+				a.deleteDevices(i, n)
+				i += n - 1
+				continue
 			}
 			a.take(i)
 		}
@@ -52,10 +57,6 @@ func (a *overlayApplication) take(i int) {
 		a.flush()
 		clear(a.indexes)
 		a.fail(i, a.kernel.setDevice(a.conn, op.Device))
-	case dataplane.DeleteDevice:
-		a.flush()
-		clear(a.indexes)
-		a.fail(i, a.conn.deleteDevice(op.Name))
 	case dataplane.SetMAC:
 		a.encode(i, op.VXLAN, func(vxlan uint32) { a.batch.setMAC(op, vxlan) })
 	case dataplane.DeleteMAC:
@@ -187,22 +188,6 @@ func (c *conn) overlayLink(name string) (overlayLink, error) {
 		return overlayLink{}, fmt.Errorf("find link %s: the kernel's answer is no link", name)
 	}
 	return link, nil
-}
-
-// deleteDevice removes a device if it is frond's.
-func (c *conn) deleteDevice(name string) error {
-	link, err := c.overlayLink(name)
-	if err != nil {
-		return err
-	}
-	if !link.Owned {
-		return errors.New("it is not frond's")
-	}
-	body := ifinfomsg(0, 0)
-	binary.NativeEndian.PutUint32(body[4:], link.index)
-	var b batch
-	b.begin(unix.RTM_DELLINK, 0, body...)
-	return c.executeAll(&b)
 }
 
 // executeAll sends a batch and returns the first refusal.

@@ -397,6 +397,36 @@ func TestSegmentChanges(t *testing.T) {
 	}
 }
 
+// Devices that are removed together take nobody else's with them.
+func TestSegmentsGo(t *testing.T) {
+	t.Parallel()
+	for purpose, group := range map[string]uint32{"usual": 0, "the same group": 0x66726f6e} {
+		t.Run(purpose, func(t *testing.T) {
+			t.Parallel()
+			a, _ := newVTEPs(t, 1)
+			a.ip("link add theirs group %d type bridge", group)
+			a.ip("link add tap1 group %d type veth peer name tap2", group)
+			before := a.ip("-br link")
+			segments := make([]dataplane.Segment, 5)
+			for i := range segments {
+				s := a.segment()
+				s.Name, s.Bridge, s.VXLAN, s.VNI = name("s", i), name("br-", i), name("vx-", i), uint32(100+i)
+				segments[i] = s
+			}
+			a.take(segments)
+			a.settle()
+			a.noProblems()
+			a.ip("link set tap1 master %s", segments[0].Bridge)
+			a.take(nil)
+			a.settle()
+			a.noProblems()
+			if after := a.ip("-br link"); after != before {
+				t.Errorf("was %s, is %s", before, after)
+			}
+		})
+	}
+}
+
 func TestWithdrawLeavesNothing(t *testing.T) {
 	t.Parallel()
 	a, b := newVTEPs(t, 1)
