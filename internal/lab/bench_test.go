@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"frond/internal/api"
 )
 
@@ -224,40 +226,85 @@ func BenchmarkGuestMove(b *testing.B) {
 }
 
 // BenchmarkManySegments is the time until 100 segments are ready on 3 leafs
-// and know each other, and what an agent holds then.
+// and know each other, what an agent holds then, and the time until a node
+// that takes part in none of them any more has removed them.
 func BenchmarkManySegments(b *testing.B) {
 	path, err := program()
 	must(b, err)
 	topology := SpineLeaf(2, 3)
-	document := append(Document("bench", topology), "segments:\n"...)
+	without := Document("bench", topology)
 	const segments = 100
+	with := append(slices.Clone(without), "segments:\n"...)
 	for i := range segments {
-		document = fmt.Appendf(document, "  s%d: {vni: %d, nodes: [\"leaf*\"], prefix: 172.16.%d.0/24}\n", i, 1000+i, i)
+		with = fmt.Appendf(with, "  s%d: {vni: %d, nodes: [\"leaf*\"], prefix: 172.16.%d.0/24}\n", i, 1000+i, i)
 	}
-	var seconds []float64
-	for range 3 {
+	var up, down, memory []float64
+	for range 5 {
+		waitForRTNL(b)
 		var started time.Time
 		progress := func(step string, done, _ int) {
 			if step == "starting agents" && done == 0 {
 				started = time.Now()
 			}
 		}
-		l, err := Up(b.Context(), Lab{Name: "bench", Topology: topology, Binary: path}, Source{Content: document}, progress)
+		l, err := Up(b.Context(), Lab{Name: "bench", Topology: topology, Binary: path}, Source{Content: with}, progress)
 		must(b, err)
 		w := &world{l, b}
 		for _, leaf := range []string{"leaf1", "leaf2", "leaf3"} {
 			w.segmentsReady(leaf, segments, 2)
 		}
-		seconds = append(seconds, time.Since(started).Seconds())
+		up = append(up, time.Since(started).Seconds())
 		pid, ok := w.AgentPID("leaf1")
 		if !ok {
 			b.Fatal("no agent")
 		}
-		b.ReportMetric(residentMiB(b, pid), "MiB")
+		memory = append(memory, residentMiB(b, pid))
+		must(b, os.WriteFile(w.Document(), without, 0o644))
+		started = time.Now()
+		must(b, api.NewClient(w.Socket("leaf1")).Reload(b.Context()))
+		w.noBridges("leaf1")
+		down = append(down, time.Since(started).Seconds())
 		_, err = Down(b.Context(), "bench")
 		must(b, err)
 	}
-	report(b, "s", seconds)
+	report(b, "s-up", up)
+	report(b, "s-removed", down)
+	report(b, "MiB", memory)
+}
+
+// waitForRTNL waits until the kernel has taken down the namespaces of the lab
+// before. It does so in the background and for each bridge takes some 20 ms
+// in which nobody else can change a device.
+func waitForRTNL(b *testing.B) {
+	b.Helper()
+	const quick, inARow = 5 * time.Millisecond, 50
+	for calm := 0; calm < inARow; calm++ {
+		time.Sleep(quick)
+		asked := time.Now()
+		_, err := netlink.LinkByName("lo")
+		must(b, err)
+		if time.Since(asked) > quick {
+			calm = 0
+		}
+	}
+}
+
+// noBridges waits until a node has no bridge.
+func (w *world) noBridges(node string) {
+	w.t.Helper()
+	ns, err := w.Namespace(node)
+	must(w.t, err)
+	defer func() { must(w.t, ns.Close()) }()
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(askInterval) {
+		var links []netlink.Link
+		must(w.t, ns.Do(func() (err error) { links, err = netlink.LinkList(); return err }))
+		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Type() == "bridge" }) {
+			return
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%s still has bridges", node)
+		}
+	}
 }
 
 // segmentsReady waits until a node has that many segments ready, each with
