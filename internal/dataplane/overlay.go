@@ -139,6 +139,10 @@ func (o *Overlay) reconcile(ctx context.Context) {
 			o.apply(ctx, ops)
 			continue // entries are another matter with other devices
 		}
+		if ops := o.willing(o.state.diffAddresses(o.intent.segments)); len(ops) > 0 {
+			o.apply(ctx, ops)
+			continue
+		}
 		changes := o.diffEntries()
 		if len(changes.adds)+len(changes.deletes) > 0 {
 			o.applyAll(ctx, changes)

@@ -78,7 +78,7 @@ func (s Segment) bridge() Device {
 	return Device{
 		Name: s.Bridge, Kind: KindBridge, Alias: AliasPrefix + s.Name,
 		MTU: s.MTU, Up: true, Deaf: true,
-		MAC: bridgeMAC(s.Local), MaxLearned: uint32(s.MACLimit * MACsPerBridge),
+		MAC: s.bridgeMAC(), MaxLearned: uint32(s.MACLimit * MACsPerBridge),
 	}
 }
 
@@ -92,9 +92,17 @@ func (s Segment) vxlan() Device {
 	}
 }
 
-// bridgeMAC derives a bridge's own MAC from the VTEP: the same after every
+// bridgeMAC is the gateway's, if there is one.
+func (s Segment) bridgeMAC() MAC {
+	if !s.Gateway.MAC.IsZero() {
+		return s.Gateway.MAC
+	}
+	return ownMAC(s.Local)
+}
+
+// ownMAC derives a bridge's own MAC from the VTEP: the same after every
 // restart, and another one on every node of the segment.
-func bridgeMAC(vtep netip.Addr) MAC {
+func ownMAC(vtep netip.Addr) MAC {
 	const locallyAdministered, mark = 0x02, 0x66
 	if vtep.Is4() {
 		a := vtep.As4()

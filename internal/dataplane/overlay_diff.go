@@ -1,6 +1,9 @@
 package dataplane
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+)
 
 // overlayChanges lead from what the kernel holds to what is wanted.
 type overlayChanges struct {
@@ -86,6 +89,9 @@ func (s *OverlayState) whole() {
 	if s.Entries == nil {
 		s.Entries = make(map[uint32]*OverlayEntries)
 	}
+	if s.Addresses == nil {
+		s.Addresses = make(map[BridgeAddress]bool)
+	}
 }
 
 // record notes an operation that the kernel has carried out. It returns true
@@ -100,6 +106,10 @@ func (s *OverlayState) record(op OverlayOp) (entriesGone bool) {
 	case DeleteDevice:
 		s.removeDevice(op.Name)
 		return true
+	case AddBridgeAddress:
+		s.Addresses[op.BridgeAddress] = true
+	case DeleteBridgeAddress:
+		delete(s.Addresses, op.BridgeAddress)
 	case SetMAC:
 		s.of(op.VNI).MACs[op.MACKey.MAC] = InstalledMAC{VTEP: op.VTEP, Bridged: true}
 	case DeleteMAC:
@@ -129,6 +139,7 @@ func (s *OverlayState) removeDevice(name string) {
 		}
 	}
 	if gone.Kind != KindVXLAN {
+		maps.DeleteFunc(s.Addresses, func(a BridgeAddress, _ bool) bool { return a.Bridge == name })
 		return
 	}
 	entries := s.of(gone.VNI)

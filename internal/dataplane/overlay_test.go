@@ -54,6 +54,7 @@ func (f *fakeOverlay) DumpOverlay(_ context.Context, segments []Segment) (Overla
 			MACs: maps.Clone(have.MACs), Neighbors: maps.Clone(have.Neighbors), Flood: maps.Clone(have.Flood),
 		}
 	}
+	dump.Addresses = maps.Clone(f.state.Addresses)
 	return dump, nil
 }
 
@@ -84,6 +85,8 @@ func (f *fakeOverlay) apply(op OverlayOp) error {
 	case AddFlood:
 		device = op.VXLAN
 	case SetNeighbor:
+		device = op.Bridge
+	case AddBridgeAddress:
 		device = op.Bridge
 	case SetDevice:
 		if have, exists := f.state.Devices[op.Device.Name]; exists && (!have.Owned || remade(have.Device, op.Device)) {
@@ -488,8 +491,8 @@ func TestBridgeMAC(t *testing.T) {
 	seen := make(map[MAC]netip.Addr)
 	for _, text := range []string{"10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"} {
 		vtep := netip.MustParseAddr(text)
-		mac := bridgeMAC(vtep)
-		if mac != bridgeMAC(vtep) || mac.IsGroup() || mac[0]&2 == 0 {
+		mac := ownMAC(vtep)
+		if mac != ownMAC(vtep) || mac.IsGroup() || mac[0]&2 == 0 {
 			t.Errorf("%s is no fixed, locally administered address of one device", mac)
 		}
 		if other, twice := seen[mac]; twice {

@@ -72,6 +72,51 @@ type Segment struct {
 	// MACLimit is how many MACs are told of per guest port, 0 for no limit.
 	// The bridge as a whole learns MACsPerBridge times as many.
 	MACLimit int
+	Gateway  Gateway
+}
+
+// Gateway is the segment's default router as every node of it holds it at
+// once: the same addresses under the same MAC (RFC 9135 §4.1). It is answered
+// for on the guest's own node and told to nobody. The zero Gateway is none.
+type Gateway struct {
+	MAC MAC
+	// Address and Address6 are its own with the lengths of the segment's
+	// prefixes; zero where the segment has none.
+	Address, Address6 netip.Prefix
+	// HostRoutes has the node announce the addresses of its guests.
+	HostRoutes bool
+}
+
+// Holds tells whether an address is the gateway's: no guest may have it.
+func (g Gateway) Holds(ip netip.Addr) bool {
+	return ip.IsValid() && (ip == g.Address.Addr() || ip == g.Address6.Addr() || ip == g.linkLocal().Addr())
+}
+
+// Serves tells whether an address is one of the gateway's guests'.
+func (g Gateway) Serves(ip netip.Addr) bool {
+	return !g.Holds(ip) && (g.Address.Contains(ip) || g.Address6.Contains(ip))
+}
+
+// linkLocal is what the gateway speaks from on the segment itself, derived
+// from its MAC (RFC 4291 appendix A); zero if it has no IPv6 address.
+func (g Gateway) linkLocal() netip.Prefix {
+	if !g.Address6.IsValid() {
+		return netip.Prefix{}
+	}
+	m := g.MAC
+	id := [16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(id), 64)
+}
+
+// addresses are all that the gateway's bridge holds.
+func (g Gateway) addresses() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range []netip.Prefix{g.Address, g.Address6, g.linkLocal()} {
+		if p.IsValid() {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // MACsPerBridge is how many ports of a bridge may be filled to their limit
@@ -118,6 +163,15 @@ type OverlayTarget interface {
 type OverlayState struct {
 	Devices map[string]InstalledDevice
 	Entries map[uint32]*OverlayEntries // by VNI
+	// Addresses are those of the segments' bridges, each with whether it is
+	// frond's. Those with a lifetime are somebody else's matter.
+	Addresses map[BridgeAddress]bool
+}
+
+// BridgeAddress is an address of a bridge.
+type BridgeAddress struct {
+	Bridge string
+	Prefix netip.Prefix
 }
 
 // OverlayEntries are frond's entries of one segment.

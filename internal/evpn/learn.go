@@ -103,6 +103,9 @@ func (t *Table) attach(r *remote) {
 		s.floods[r] = struct{}{}
 		t.touchFlood(s)
 	case MACIP:
+		if route.MAC == s.config.Gateway.MAC {
+			return
+		}
 		m := t.station(s, route.MAC)
 		if len(m.remotes) >= maxRoutesPerStation {
 			t.refused.crowded++
@@ -110,7 +113,7 @@ func (t *Table) attach(r *remote) {
 		}
 		m.remotes = append(m.remotes, r)
 		t.touchMAC(m)
-		if route.IP.IsValid() {
+		if route.IP.IsValid() && !s.config.Gateway.Holds(route.IP) {
 			a := t.address(s, route.IP)
 			if len(a.remotes) < maxRoutesPerStation {
 				a.remotes = append(a.remotes, r)

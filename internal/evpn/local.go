@@ -75,7 +75,7 @@ func (t *Table) Observe(event dataplane.OverlayEvent) {
 func (t *Table) localMAC(m dataplane.LocalMAC) {
 	s, ok := t.segments[m.VNI]
 	switch {
-	case !ok || m.MAC.IsZero() || m.MAC.IsGroup():
+	case !ok || m.MAC.IsZero() || m.MAC.IsGroup() || m.MAC == s.config.Gateway.MAC:
 	case m.Aged:
 		s.aged(m.MAC, m.Port, t.config.Now())
 	default:
@@ -256,7 +256,7 @@ func (t *Table) overflow(o dataplane.LocalOverflow) {
 func (t *Table) localAddress(vni uint32, mac dataplane.MAC, ip netip.Addr) {
 	s, ok := t.segments[vni]
 	ip = ip.Unmap().WithZone("")
-	if !ok || mac.IsZero() || mac.IsGroup() || !destination(ip) {
+	if !ok || mac.IsZero() || mac.IsGroup() || !destination(ip) || mac == s.config.Gateway.MAC || s.config.Gateway.Holds(ip) {
 		return
 	}
 	m := t.station(s, mac)

@@ -46,7 +46,7 @@ func (t *Table) SetSegments(segments []dataplane.Segment) {
 	added := false
 	for _, vni := range slices.Sorted(maps.Keys(wanted)) {
 		if s, ok := t.segments[vni]; ok {
-			s.config = wanted[vni]
+			t.change(s, wanted[vni])
 			continue
 		}
 		t.addSegment(wanted[vni])

@@ -86,8 +86,11 @@ func (t *Table) Changes() (dataplane.OverlayUpdate, []bgp.Route, bool) {
 		return n.overlay, nil, false
 	}
 	routes := make([]bgp.Route, 0, len(t.originated))
-	for _, o := range t.originated {
+	for key, o := range t.originated {
 		routes = append(routes, bgp.Route{EVPN: o.wire})
+		if prefix, ok := t.hostRoute(key); ok {
+			routes = append(routes, bgp.Route{Prefix: prefix})
+		}
 	}
 	return n.overlay, routes, true
 }

@@ -24,6 +24,7 @@ type rig struct {
 	arp     map[dataplane.NeighborKey]dataplane.MAC
 	flooded map[uint32][]netip.Addr
 	told    []string // notations of the routes originated
+	hosts   []string // host routes originated
 	wire    map[string]bgp.EVPNRoute
 }
 
@@ -86,8 +87,12 @@ func (r *rig) take() {
 	if !changed {
 		return
 	}
-	r.told, r.wire = nil, make(map[string]bgp.EVPNRoute)
+	r.told, r.hosts, r.wire = nil, nil, make(map[string]bgp.EVPNRoute)
 	for _, route := range routes {
+		if route.EVPN == nil {
+			r.hosts = append(r.hosts, route.Prefix.String())
+			continue
+		}
 		decoded, err := Decode(*route.EVPN)
 		if err != nil {
 			r.Fatalf("originated what cannot be read: %v", err)
@@ -103,6 +108,7 @@ func (r *rig) take() {
 		r.wire[route.EVPN.NLRI] = *route.EVPN
 	}
 	slices.Sort(r.told)
+	slices.Sort(r.hosts)
 }
 
 // path is a route as the speaker tells it.

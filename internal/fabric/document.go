@@ -19,7 +19,7 @@ var keysOf = map[string][]string{
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "dhcp", "next_hop", "masquerade", "preference"},
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "gateway", "dhcp"},
-	"gateway":  {"address", "address6", "mode"},
+	"gateway":  {"address", "address6", "mode", "host_routes"},
 	"dhcp":     {"range", "dns", "lease"},
 }
 

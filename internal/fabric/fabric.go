@@ -115,6 +115,9 @@ type Gateway struct {
 	Address  netip.Addr
 	Address6 netip.Addr // zero if the segment has no IPv6 prefix
 	Mode     GatewayMode
+	// HostRoutes has each node announce its own guests' addresses besides the
+	// segment's prefix, so that packets to them come the shortest way.
+	HostRoutes bool
 }
 
 // DHCP is what a segment's guests are offered (RFC 2131).

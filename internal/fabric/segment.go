@@ -90,9 +90,10 @@ func decodeGateway(v value) (*Gateway, bool) {
 		return nil, false
 	}
 	return &Gateway{
-		Address:  optional(m, "address", netip.Addr{}, address(ipv4, "172.16.0.1")),
-		Address6: optional(m, "address6", netip.Addr{}, address(ipv6, "fd00:172:16::1")),
-		Mode:     optional(m, "mode", Anycast, choose("mode of a gateway", Anycast, Elected)),
+		Address:    optional(m, "address", netip.Addr{}, address(ipv4, "172.16.0.1")),
+		Address6:   optional(m, "address6", netip.Addr{}, address(ipv6, "fd00:172:16::1")),
+		Mode:       optional(m, "mode", Anycast, choose("mode of a gateway", Anycast, Elected)),
+		HostRoutes: optional(m, "host_routes", true, value.boolean),
 	}, true
 }
 

@@ -220,6 +220,9 @@ func (v value) text(hint string) (string, bool) {
 }
 
 func (v value) boolean() (bool, bool) {
+	if v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!str" && (v.node.Value == "on" || v.node.Value == "off") {
+		return v.node.Value == "on", true // what YAML 1.1 took for booleans, and people write
+	}
 	text, ok := v.scalar("!!bool", "write true or false")
 	return strings.EqualFold(text, "true"), ok
 }

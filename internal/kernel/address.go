@@ -4,24 +4,23 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"frond/internal/dataplane"
-
 	"golang.org/x/sys/unix"
 )
 
 // ifaProto is IFA_PROTO (Linux 5.18): who added an address.
 const ifaProto = 11
 
-// addAddress encodes an address of the loopback interface. It is a host's:
-// no other node can have it, so nothing is to be detected.
-func (b *batch) addAddress(op dataplane.AddAddress, lo uint32) {
-	b.beginAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, op.Prefix, lo)
+// addAddress encodes an address of a loopback interface or of a segment's
+// bridge. No other node can have the one, and all have the other: nothing is
+// to be detected.
+func (b *batch) addAddress(prefix netip.Prefix, link uint32) {
+	b.beginAddress(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, prefix, link)
 	b.number(unix.IFA_FLAGS, unix.IFA_F_PERMANENT|unix.IFA_F_NODAD)
 	b.attribute(ifaProto, []byte{Protocol})
 }
 
-func (b *batch) deleteAddress(op dataplane.DeleteAddress, lo uint32) {
-	b.beginAddress(unix.RTM_DELADDR, 0, op.Prefix, lo)
+func (b *batch) deleteAddress(prefix netip.Prefix, link uint32) {
+	b.beginAddress(unix.RTM_DELADDR, 0, prefix, link)
 }
 
 func (b *batch) beginAddress(kind, flags uint16, prefix netip.Prefix, index uint32) {

@@ -54,11 +54,11 @@ func (a *application) take(i int) {
 		return
 	case dataplane.AddAddress:
 		if lo, ok := a.index(i, "lo"); ok {
-			a.batch.addAddress(op, lo)
+			a.batch.addAddress(op.Prefix, lo)
 		}
 	case dataplane.DeleteAddress:
 		if lo, ok := a.index(i, "lo"); ok {
-			a.batch.deleteAddress(op, lo)
+			a.batch.deleteAddress(op.Prefix, lo)
 		}
 	case dataplane.SetNextHop:
 		if !op.NextHop.Via.IsValid() {

@@ -186,7 +186,7 @@ func FuzzParse(f *testing.F) {
 	var b batch
 	b.setGroup(dataplane.SetGroup{ID: 1, Members: []uint32{2, 3}})
 	b.setRoute(dataplane.SetRoute{Prefix: netip.MustParsePrefix("fd00::/64"), NextHopID: 1})
-	b.addAddress(dataplane.AddAddress{Prefix: netip.MustParsePrefix("10.0.0.1/32")}, 1)
+	b.addAddress(netip.MustParsePrefix("10.0.0.1/32"), 1)
 	b.seal(1)
 	f.Add(b.data)
 	f.Fuzz(func(_ *testing.T, data []byte) {

@@ -62,6 +62,10 @@ func (a *overlayApplication) take(i int) {
 	case dataplane.DeleteMAC:
 		a.encode(i, op.VXLAN, func(vxlan uint32) { a.batch.deleteMAC(op, vxlan, unix.NTF_SELF) })
 		a.encode(i, op.VXLAN, func(vxlan uint32) { a.batch.deleteMAC(op, vxlan, unix.NTF_MASTER) })
+	case dataplane.AddBridgeAddress:
+		a.encode(i, op.Bridge, func(bridge uint32) { a.batch.addAddress(op.Prefix, bridge) })
+	case dataplane.DeleteBridgeAddress:
+		a.encode(i, op.Bridge, func(bridge uint32) { a.batch.deleteAddress(op.Prefix, bridge) })
 	case dataplane.SetNeighbor:
 		a.encode(i, op.Bridge, func(bridge uint32) { a.batch.setNeighbor(op, bridge) })
 	case dataplane.DeleteNeighbor:
@@ -125,6 +129,10 @@ func isOverlayDone(op dataplane.OverlayOp, err error) bool {
 	switch op.(type) {
 	case dataplane.DeleteMAC, dataplane.DeleteFlood, dataplane.DeleteNeighbor, dataplane.DeleteDevice:
 		return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+	case dataplane.AddBridgeAddress:
+		return errors.Is(err, unix.EEXIST)
+	case dataplane.DeleteBridgeAddress:
+		return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV)
 	}
 	return false
 }

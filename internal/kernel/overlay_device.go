@@ -13,11 +13,13 @@ import (
 // Positions in the arrays of values that come with a link (IFLA_INET_CONF,
 // linux/ip.h, counts from 1; IFLA_INET6_CONF, linux/ipv6.h, from 0).
 const (
-	devconfARPIgnore = 19 - 1
-	devconfAcceptRA  = 3
-	devconfAutoconf  = 5
-	addrGenModeNone  = 1 // enum in6_addr_gen_mode
-	arpIgnoreForeign = 1 // answer for addresses of the interface only
+	devconfRPFilter      = 8 - 1
+	devconfSendRedirects = 6 - 1
+	devconfARPIgnore     = 19 - 1
+	devconfAcceptRA      = 3
+	devconfAutoconf      = 5
+	addrGenModeNone      = 1 // enum in6_addr_gen_mode
+	arpIgnoreForeign     = 1 // answer for addresses of the interface only
 )
 
 // overlayLink is a link, with what matters of it to segments.
@@ -136,7 +138,8 @@ func (l *overlayLink) parseFamilies(spec []byte) {
 		for kind, value := range attributes(values) {
 			switch {
 			case family == unix.AF_INET && kind == unix.IFLA_INET_CONF && l.Kind != dataplane.KindVXLAN:
-				l.Deaf = l.Deaf && devconf(value, devconfARPIgnore) >= arpIgnoreForeign
+				l.Deaf = l.Deaf && devconf(value, devconfARPIgnore) >= arpIgnoreForeign &&
+					devconf(value, devconfRPFilter) == 0 && devconf(value, devconfSendRedirects) == 0
 			case family == unix.AF_INET6 && kind == unix.IFLA_INET6_CONF:
 				l.Deaf = l.Deaf && devconf(value, devconfAcceptRA) == 0 && devconf(value, devconfAutoconf) == 0
 			case family == unix.AF_INET6 && kind == unix.IFLA_INET6_ADDR_GEN_MODE:
@@ -164,7 +167,12 @@ func deafValues(device dataplane.Device) [][2]string {
 		{"ipv6/conf/" + device.Name + "/autoconf", "0"},
 	}
 	if device.Kind == dataplane.KindBridge {
-		values = append(values, [2]string{"ipv4/conf/" + device.Name + "/arp_ignore", "1"})
+		// What a guest sends may come back another way, and no way is the
+		// shorter one for a guest to take by itself.
+		values = append(values,
+			[2]string{"ipv4/conf/" + device.Name + "/arp_ignore", "1"},
+			[2]string{"ipv4/conf/" + device.Name + "/rp_filter", "0"},
+			[2]string{"ipv4/conf/" + device.Name + "/send_redirects", "0"})
 	}
 	return values
 }

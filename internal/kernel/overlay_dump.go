@@ -61,6 +61,29 @@ func (d *overlayDumper) all(ctx context.Context) error {
 		}
 	}
 	d.leaveGuests()
+	return d.addresses()
+}
+
+// addresses notes those of the segments' bridges. Those with a lifetime are
+// not kept by the overlay.
+func (d *overlayDumper) addresses() error {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		reset := func() {
+			maps.DeleteFunc(d.state.Addresses, func(a dataplane.BridgeAddress, _ bool) bool {
+				return a.Prefix.Addr().Is4() == (family == unix.AF_INET)
+			})
+		}
+		err := d.conn.dump(unix.RTM_GETADDR, ifaddrmsg(family, 0, 0), reset, func(m message) {
+			a, ok := parseAddress(m)
+			if _, ours := d.bridges[a.index]; !ok || !ours || a.flags&unix.IFA_F_PERMANENT == 0 {
+				return
+			}
+			d.state.Addresses[dataplane.BridgeAddress{Bridge: d.links[a.index].Name, Prefix: a.prefix}] = a.protocol == Protocol
+		})
+		if err != nil && !absent(err) {
+			return fmt.Errorf("read addresses: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -104,6 +127,7 @@ func nameBridges(links map[uint32]overlayLink) {
 func (d *overlayDumper) devices() {
 	d.state.Devices = make(map[string]dataplane.InstalledDevice)
 	d.state.Entries = make(map[uint32]*dataplane.OverlayEntries)
+	d.state.Addresses = make(map[dataplane.BridgeAddress]bool)
 	d.vxlans, d.bridges = make(map[uint32]uint32), make(map[uint32]uint32)
 	vnis := make(map[string]uint32)
 	for _, segment := range d.segments {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
@@ -47,7 +48,7 @@ func TestSegmentsFollowDocumentAndPorts(t *testing.T) {
 		Name: "blue", Bridge: "br-blue", VXLAN: "vx-blue", VNI: 100, Local: netip.MustParseAddr("10.0.200.1"),
 		MTU: 1550, MACLimit: 1000,
 	}}
-	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	same := cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 	if diff := cmp.Diff(want, r.over.segments, same); diff != "" {
 		t.Error(diff)
 	}

@@ -21,7 +21,8 @@ type Plan struct {
 	BFD             fabric.BFD
 	Hold, Keepalive time.Duration
 	// Originate are the prefixes announced from here: loopbacks, advertised
-	// and anycast ones, sorted, each once.
+	// and anycast ones, and those of segments with their gateway here,
+	// sorted, each once.
 	Originate []netip.Prefix
 	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
 	// sorted, each once.
@@ -48,6 +49,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
 	p.segments = segmentsOf(f, n.Name)
+	p.Originate = prefixes(p.Originate, served(p.segments))
 	for _, s := range f.Segments {
 		p.devices = append(p.devices, s.Bridge, vxlanName(s.Name))
 	}

@@ -240,6 +240,47 @@ func TestRoute(t *testing.T) {
 	}
 }
 
+func TestGateway(t *testing.T) {
+	document := `
+fabric: apollo
+underlay: {loopbacks: [10.0.0.0/16]}
+nodes: {leaf1: {loopback: 10.0.200.1}, leaf2: {loopback: 10.0.200.2}}
+segments:
+  blue: {vni: 258, nodes: [leaf1], prefix: 172.16.0.0/24, prefix6: "fd00:172::/64", gateway: {address: 172.16.0.1, address6: "fd00:172::1", host_routes: off}}
+  red: {vni: 259, nodes: [leaf1], prefix: 172.17.0.0/24, gateway: {address: 172.17.0.1, mode: elected}}
+`
+	f, err := fabric.Parse("fabric.yaml", []byte(document), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := For(f, "leaf1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments := p.Segments(9000)
+	want := dataplane.Gateway{
+		MAC:     dataplane.MAC{2, 0x68, 0, 0, 1, 2},
+		Address: netip.MustParsePrefix("172.16.0.1/24"), Address6: netip.MustParsePrefix("fd00:172::1/64"),
+	}
+	if segments[0].Gateway != want {
+		t.Errorf("the anycast gateway is %+v, want %+v", segments[0].Gateway, want)
+	}
+	if segments[1].Gateway != (dataplane.Gateway{}) {
+		t.Errorf("a gateway that is to be elected is here: %+v", segments[1].Gateway)
+	}
+	if !slices.Contains(p.Originate, netip.MustParsePrefix("172.16.0.0/24")) || !slices.Contains(p.Originate, netip.MustParsePrefix("fd00:172::/64")) ||
+		slices.Contains(p.Originate, netip.MustParsePrefix("172.17.0.0/24")) {
+		t.Errorf("originated: %v", p.Originate)
+	}
+	other, err := For(f, "leaf2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(other.Originate, netip.MustParsePrefix("172.16.0.0/24")) {
+		t.Error("a node without the segment announces it")
+	}
+}
+
 func TestLegAndAddress(t *testing.T) {
 	addr := netip.MustParseAddr("fe80::1%eth0")
 	leg := Leg(addr)

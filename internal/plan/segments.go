@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"net/netip"
 	"slices"
 
 	"frond/internal/dataplane"
@@ -35,9 +36,50 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			Local:    p.Node.Loopback,
 			MTU:      mtu,
 			MACLimit: defaultMACLimit,
+			Gateway:  gateway(s),
 		})
 	}
 	return segments
+}
+
+// gateway is what the segment's bridge holds of its gateway on every node.
+func gateway(s fabric.Segment) dataplane.Gateway {
+	if s.Gateway == nil || s.Gateway.Mode != fabric.Anycast {
+		return dataplane.Gateway{}
+	}
+	return dataplane.Gateway{
+		MAC:        gatewayMAC(s.VNI),
+		Address:    within(s.Gateway.Address, s.Prefix),
+		Address6:   within(s.Gateway.Address6, s.Prefix6),
+		HostRoutes: s.Gateway.HostRoutes,
+	}
+}
+
+// gatewayMAC derives a gateway's MAC from the VNI: locally administered, and
+// the same on every node.
+func gatewayMAC(vni uint32) dataplane.MAC {
+	return dataplane.MAC{0x02, 0x68, 0, byte(vni >> 16), byte(vni >> 8), byte(vni)}
+}
+
+// within is an address with the length of the prefix that it is in.
+func within(a netip.Addr, p netip.Prefix) netip.Prefix {
+	if !a.IsValid() || !p.IsValid() {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a, p.Bits())
+}
+
+// served are the prefixes of the segments whose gateway is on this node.
+func served(segments []fabric.Segment) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, s := range segments {
+		for _, p := range []netip.Prefix{gateway(s).Address, gateway(s).Address6} {
+			if p.IsValid() {
+				prefixes = append(prefixes, p.Masked())
+			}
+		}
+	}
+	return prefixes
 }
 
 func vxlanName(segment string) string {

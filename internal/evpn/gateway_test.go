@@ -1,0 +1,90 @@
+package evpn
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"frond/internal/dataplane"
+)
+
+var gateway = dataplane.Gateway{
+	MAC:        dataplane.MAC{2, 0x68, 0, 0, 0, 100},
+	Address:    netip.MustParsePrefix("172.16.0.1/24"),
+	Address6:   netip.MustParsePrefix("fd00::1/64"),
+	HostRoutes: true,
+}
+
+func (r *rig) gateway(g dataplane.Gateway) {
+	r.SetSegments([]dataplane.Segment{{Name: "s100", VNI: 100, MACLimit: 10, Gateway: g}})
+	r.take()
+}
+
+// TestGatewayIsNobodys has guests and peers claim the gateway's MAC and
+// addresses, before it is there and after.
+func TestGatewayIsNobodys(t *testing.T) {
+	const spoofer = 7
+	for _, late := range []bool{false, true} {
+		r := newRig(t, vtepA, 100)
+		if !late {
+			r.gateway(gateway)
+		}
+		r.appears(100, testMAC(spoofer), "tap7")
+		r.speaks(100, testMAC(spoofer), gateway.Address.Addr())
+		r.speaks(100, testMAC(spoofer), gateway.Address6.Addr())
+		r.appears(100, gateway.MAC, "tap8")
+		r.learn(
+			macip(vtepB, gateway.MAC, "", 3),
+			macip(vtepB, gateway.MAC, "172.16.0.1", 3),
+			macip(vtepB, testMAC(9), "172.16.0.1", 4),
+		)
+		if late {
+			r.gateway(gateway)
+		}
+		r.take()
+		if at, known := r.macs[dataplane.MACKey{VNI: 100, MAC: gateway.MAC}]; known {
+			t.Errorf("late %v: the gateway's MAC is at %s", late, at)
+		}
+		for _, p := range []netip.Prefix{gateway.Address, gateway.Address6} {
+			if m, known := r.arp[dataplane.NeighborKey{VNI: 100, IP: p.Addr()}]; known {
+				t.Errorf("late %v: %s is answered with %s", late, p.Addr(), m)
+			}
+		}
+		r.wantMAC(testMAC(9), vtepB)
+		r.wantTold("[2]:[0]:[48]:[02:00:00:00:00:07] 0")
+		if len(r.Problems()) > 0 {
+			t.Errorf("late %v: %v", late, r.Problems())
+		}
+	}
+}
+
+// TestHostRoutes come for guests of this node whose addresses the gateway
+// serves, and go with them.
+func TestHostRoutes(t *testing.T) {
+	r := newRig(t, vtepA, 100)
+	r.gateway(gateway)
+	r.appears(100, testMAC(1), "tap1")
+	for _, ip := range []string{"172.16.0.11", "fd00::11", "fe80::11", "10.0.0.2", "172.16.1.1"} {
+		r.speaks(100, testMAC(1), netip.MustParseAddr(ip))
+	}
+	r.learn(macip(vtepB, testMAC(2), "172.16.0.12", 0))
+	r.take()
+	if want := []string{"172.16.0.11/32", "fd00::11/128"}; !slices.Equal(r.hosts, want) {
+		t.Errorf("host routes %v, want %v", r.hosts, want)
+	}
+	off := gateway
+	off.HostRoutes = false
+	r.gateway(off)
+	if len(r.hosts) > 0 {
+		t.Errorf("host routes are off: %v", r.hosts)
+	}
+	r.gateway(gateway)
+	if len(r.hosts) != 2 {
+		t.Errorf("host routes are on again: %v", r.hosts)
+	}
+	r.learn(macip(vtepB, testMAC(1), "172.16.0.11", 1))
+	r.take()
+	if len(r.hosts) > 0 {
+		t.Errorf("the guest has moved: %v", r.hosts)
+	}
+}
