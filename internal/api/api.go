@@ -30,6 +30,9 @@ type Backend interface {
 	MACs(segment string) []status.MAC
 	// EVPN returns the EVPN routes that the node tells and has been told.
 	EVPN() []status.EVPNRoute
+	// Thaw lets a frozen MAC or address move again before its time, on the
+	// segment of that name, on every one for the empty name.
+	Thaw(ctx context.Context, station, segment string) error
 	// Reload reads the document again. An error means that the old one
 	// stays in force.
 	Reload(ctx context.Context) error
@@ -47,6 +50,7 @@ const (
 	segmentsPath = "/v1/segments"
 	macsPath     = "/v1/macs"
 	evpnPath     = "/v1/evpn"
+	thawPath     = "/v1/macs/thaw"
 	reloadPath   = "/v1/reload"
 	downPath     = "/v1/down"
 )

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -29,11 +30,16 @@ type agent struct {
 	routes   []status.Route
 	reload   func(context.Context) error
 	down     func(context.Context) error
+	thaw     func(station, segment string) error
 }
 
 func (a *agent) Status() status.Snapshot          { return a.snapshot }
 func (a *agent) Reload(ctx context.Context) error { return a.reload(ctx) }
 func (a *agent) Down(ctx context.Context) error   { return a.down(ctx) }
+
+func (a *agent) Thaw(_ context.Context, station, segment string) error {
+	return a.thaw(station, segment)
+}
 
 func (a *agent) Routes(prefix netip.Prefix) []status.Route {
 	var inside []status.Route
@@ -158,6 +164,7 @@ func TestRaw(t *testing.T) {
 	h := Handler(&agent{
 		reload: func(context.Context) error { return refused },
 		down:   func(context.Context) error { return nil },
+		thaw:   func(station, segment string) error { return fmt.Errorf("%s on %s", station, segment) },
 	}, quiet)
 	for _, test := range []struct {
 		method, target string
@@ -169,6 +176,8 @@ func TestRaw(t *testing.T) {
 		{"GET", "/v1/routes?prefix=ten", 400, `{"error":"prefix \"ten\" is none: write it as 10.0.0.0/16 or 10.0.200.1"}`},
 		{"POST", "/v1/reload", 422, `{"error":"fabric.yaml:3:5: nodes: none"}`},
 		{"POST", "/v1/down", 204, ""},
+		{"POST", "/v1/macs/thaw?station=172.16.0.11&segment=blue", 422, `{"error":"172.16.0.11 on blue"}`},
+		{"GET", "/v1/macs/thaw", 404, `{"error":"this agent does not know GET /v1/macs/thaw"}`},
 		{"POST", "/v1/status", 404, `{"error":"this agent does not know POST /v1/status"}`},
 		{"GET", "/v2/status", 404, `{"error":"this agent does not know GET /v2/status"}`},
 	} {
@@ -191,9 +200,14 @@ func TestStatusOfNothing(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	refused := errors.New("fabric.yaml:3:5: nodes: none")
+	var thawed string
 	socket, _ := serve(t, &agent{
 		reload: func(context.Context) error { return refused },
 		down:   func(context.Context) error { return nil },
+		thaw: func(station, segment string) error {
+			thawed = station + " on " + segment
+			return nil
+		},
 	})
 	client := NewClient(socket)
 	if err := client.Reload(t.Context()); err == nil || err.Error() != refused.Error() {
@@ -201,6 +215,9 @@ func TestChanges(t *testing.T) {
 	}
 	if err := client.Down(t.Context()); err != nil {
 		t.Errorf("Down = %v", err)
+	}
+	if err := client.Thaw(t.Context(), "02:00:00:00:00:01", "blue"); err != nil || thawed != "02:00:00:00:00:01 on blue" {
+		t.Errorf("Thaw = %v, thawed %s", err, thawed)
 	}
 }
 

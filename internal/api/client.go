@@ -91,6 +91,16 @@ func (c *Client) EVPN(ctx context.Context) ([]status.EVPNRoute, error) {
 	return body.Routes, err
 }
 
+// Thaw lets a frozen MAC or address move again before its time, on one segment,
+// on all with the empty name.
+func (c *Client) Thaw(ctx context.Context, station, segment string) error {
+	query := url.Values{"station": {station}}
+	if segment != "" {
+		query.Set("segment", segment)
+	}
+	return c.ask(ctx, http.MethodPost, thawPath+"?"+query.Encode(), nil)
+}
+
 // Reload makes the agent read its document again. An error says what is wrong
 // with the document; the old one is then still in force.
 func (c *Client) Reload(ctx context.Context) error {

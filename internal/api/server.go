@@ -66,6 +66,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+segmentsPath, h.segments)
 	mux.HandleFunc("GET "+macsPath, h.macs)
 	mux.HandleFunc("GET "+evpnPath, h.evpn)
+	mux.HandleFunc("POST "+thawPath, h.thaw)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
 	mux.HandleFunc("POST "+downPath, h.change("down", http.StatusInternalServerError, b.Down))
 	mux.HandleFunc("/", h.unknown)
@@ -112,6 +113,13 @@ func (h handler) macs(w http.ResponseWriter, r *http.Request) {
 
 func (h handler) evpn(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, http.StatusOK, EVPN{orEmpty(h.backend.EVPN())})
+}
+
+func (h handler) thaw(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	h.change("thaw", http.StatusUnprocessableEntity, func(ctx context.Context) error {
+		return h.backend.Thaw(ctx, query.Get("station"), query.Get("segment"))
+	})(w, r)
 }
 
 // change answers a POST by carrying it out. That the asker goes away does not

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,12 +34,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type backend struct {
 	snapshot status.Snapshot
 	routes   []status.Route
-	refusal  error // of reload and down
+	segments []status.Segment
+	macs     []status.MAC
+	evpn     []status.EVPNRoute
+	refusal  error // of reload, down and thaw
 }
 
 func (b backend) Status() status.Snapshot      { return b.snapshot }
 func (b backend) Reload(context.Context) error { return b.refusal }
+func (b backend) Segments() []status.Segment   { return b.segments }
+func (b backend) EVPN() []status.EVPNRoute     { return b.evpn }
 func (b backend) Down(context.Context) error   { return b.refusal }
+
+func (b backend) Thaw(context.Context, string, string) error { return b.refusal }
+
+func (b backend) MACs(segment string) []status.MAC {
+	return slices.DeleteFunc(slices.Clone(b.macs), func(m status.MAC) bool { return segment != "" && segment != m.Segment })
+}
 
 func (b backend) Routes(prefix netip.Prefix) []status.Route {
 	if !prefix.IsValid() {
@@ -110,7 +122,7 @@ nodes:
 `
 
 func TestExitCodes(t *testing.T) {
-	good := serve(t, backend{snapshot: healthyNode(), routes: someRouteList().Routes})
+	good := serve(t, overlayBackend())
 	broken := serve(t, backend{snapshot: brokenNode(), refusal: errors.New("fabric.yaml:3:5: nodes: there are none")})
 	starting := healthyNode()
 	starting.Ready = false
@@ -155,6 +167,20 @@ func TestExitCodes(t *testing.T) {
 		{"routes --socket " + good + " 192.0.2.0/24 -o json", 1, `"routes": []`, ""},
 		{"routes ten", 2, "", `frond: "ten" is no prefix: write it as`},
 		{"routes 10.0.0.0/8 10.0.0.0/16", 2, "", "see frond routes --help"},
+		{"segments --socket " + good, 0, "br-blue", ""},
+		{"segments --socket " + good + " -o json", 0, `"vni": 100`, ""},
+		{"segments blue", 2, "", "see frond segments --help"},
+		{"segments --socket " + nobody, 1, "", "no agent answers"},
+		{"macs --socket " + good, 0, "02:67:00:00:00:01", ""},
+		{"macs --socket " + good + " red", 0, "no MACs are known", ""},
+		{"macs blue red", 2, "", "see frond macs --help"},
+		{"macs thaw --socket " + good + " 02:67:00:00:00:01", 0, "02:67:00:00:00:01 may move again", ""},
+		{"macs thaw --socket " + broken + " 02:67:00:00:00:01", 1, "", "frond: thaw: fabric.yaml"},
+		{"macs thaw --socket " + nobody + " 02:67:00:00:00:01", 1, "", "no agent answers"},
+		{"macs thaw", 2, "", "see frond macs thaw --help"},
+		{"evpn --socket " + good, 0, "[3]:[0]:[32]:[10.0.200.1]", ""},
+		{"evpn --socket " + good + " -o yaml", 0, "routes:\n", ""},
+		{"evpn 2", 2, "", "see frond evpn --help"},
 		{"reload --socket " + good, 0, "in force", ""},
 		{"reload --socket " + broken, 1, "", "frond: reload: fabric.yaml:3:5: nodes: there are none"},
 		{"reload --socket " + nobody, 1, "", "no agent answers"},
@@ -238,6 +264,7 @@ func TestCompletion(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"routes --socket " + socket + " ", "10.0.200.2/32\tspine1 on eth1, spine2 on eth2 (stale)\n"},
 		{"agent --config " + document + " --node ", "leaf1\tleaf 10.0.200.1\n"},
+		{"macs thaw --socket " + serve(t, overlayBackend()) + " ", "02:67:00:00:00:02\tblue, 10.0.200.2\n"},
 		{"peers -o ", "table\njson\nyaml\n"},
 	} {
 		line := append([]string{cobra.ShellCompRequestCmd}, strings.Split(test.args, " ")...)
@@ -319,7 +346,3 @@ func TestLogLevel(t *testing.T) {
 		t.Error("a level that is none was taken")
 	}
 }
-
-func (b backend) Segments() []status.Segment { return nil }
-func (b backend) MACs(string) []status.MAC   { return nil }
-func (b backend) EVPN() []status.EVPNRoute   { return nil }

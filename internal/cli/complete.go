@@ -35,6 +35,28 @@ func completePrefix(socket *string) cobra.CompletionFunc {
 	}
 }
 
+// completeFrozen offers the MACs that are frozen.
+func completeFrozen(socket *string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
+		defer cancel()
+		macs, err := api.NewClient(*socket).MACs(ctx, "")
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var offers []cobra.Completion
+		for _, m := range macs {
+			if m.Frozen != nil {
+				offers = append(offers, cobra.CompletionWithDesc(m.MAC, m.Segment+", "+whereMAC(m)))
+			}
+		}
+		return offers, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeNode offers the nodes that a document describes.
 func completeNode(document *string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -107,6 +107,16 @@ func TestGolden(t *testing.T) {
 		"routes.txt":               renderRoutes(someRouteList(), wide),
 		"routes-80.txt":            renderRoutes(someRouteList(), narrow),
 		"routes-none.txt":          renderRoutes(api.Routes{}, wide),
+		"segments.txt":             renderSegments(someSegments(), wide),
+		"segments-80.txt":          renderSegments(someSegments(), narrow),
+		"segments-colour.txt":      renderSegments(someSegments(), colour),
+		"segments-none.txt":        renderSegments(api.Segments{}, wide),
+		"macs.txt":                 renderMACs(someMACs(), wide),
+		"macs-80.txt":              renderMACs(someMACs(), narrow),
+		"macs-none.txt":            renderMACs(api.MACs{}, wide),
+		"evpn.txt":                 renderEVPN(someEVPN(), wide),
+		"evpn-80.txt":              renderEVPN(someEVPN(), narrow),
+		"evpn-none.txt":            renderEVPN(api.EVPN{}, wide),
 	} {
 		golden(t, name, text)
 	}

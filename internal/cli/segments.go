@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,30 @@ func (p program) macsCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd)
+	cmd.AddCommand(thawCommand())
+	return cmd
+}
+
+func thawCommand() *cobra.Command {
+	var socket, segment string
+	cmd := &cobra.Command{
+		Use:   "thaw MAC|IP",
+		Short: "Let a frozen MAC or address move again before its time",
+		Long: "Let a MAC or an address move again that is frozen because it moved too often,\n" +
+			"on this node and on all its segments unless one is named. Each node freezes\n" +
+			"and thaws for itself; frond status names what is frozen.",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFrozen(&socket),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := api.NewClient(socket).Thaw(cmd.Context(), args[0], segment); err != nil {
+				return fmt.Errorf("thaw: %w", err)
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0]+" may move again")
+			return err
+		},
+	}
+	socketFlag(cmd, &socket)
+	cmd.Flags().StringVar(&segment, "segment", "", "only on the segment of that name")
 	return cmd
 }
 

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	"frond/internal/api"
+	"frond/internal/status"
+)
+
+func someSegments() api.Segments {
+	return api.Segments{Segments: []status.Segment{
+		{Name: "blue", VNI: 100, Bridge: "br-blue", VXLAN: "vx-blue", MTU: 8950, Ready: true,
+			VTEPs: []string{"10.0.200.2", "10.0.200.3"}, LocalMACs: 2, RemoteMACs: 4, Problems: []string{}},
+		{Name: "red", VNI: 200, Bridge: "br-red", VXLAN: "vx-red", MTU: 1450, VTEPs: []string{},
+			Problems: []string{"port tap3 has brought 1000 MACs, which is its limit: further ones are not told of"}},
+		{Name: "green", VNI: 300, Bridge: "br-green", VXLAN: "vx-green", MTU: 1450, Ready: true, Pending: 3, VTEPs: []string{"10.0.200.2"},
+			Problems: []string{"02:67:00:00:00:02 has moved too often", "port tap4 is full"}},
+	}}
+}
+
+func someMACs() api.MACs {
+	silent, frozen := ago(11*time.Minute), noon.Add(3*time.Minute)
+	return api.MACs{MACs: []status.MAC{
+		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:01", IPs: []string{"172.16.0.11", "fd00:172::11"}, Local: true, Port: "tap0",
+			VTEP: "10.0.200.1", Since: ago(26 * time.Hour), Silent: &silent},
+		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:02", IPs: []string{"172.16.0.12"}, VTEP: "10.0.200.2", Sequence: 6,
+			Since: ago(3 * time.Second), Frozen: &frozen},
+		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:03", IPs: []string{}, Local: true, Port: "tap1", VTEP: "10.0.200.1",
+			Sticky: true, Since: ago(time.Minute)},
+	}}
+}
+
+func someEVPN() api.EVPN {
+	since := ago(time.Minute)
+	return api.EVPN{Routes: []status.EVPNRoute{
+		{Route: "[2]:[0]:[48]:[02:67:00:00:00:01]:[32]:[172.16.0.11]", Type: 2, RD: "10.0.200.1:100", VNI: 100, VTEP: "10.0.200.1",
+			Local: true, Used: true},
+		{Route: "[2]:[0]:[48]:[02:67:00:00:00:02]", Type: 2, RD: "10.0.200.2:100", VNI: 100, VTEP: "10.0.200.2", Sequence: 6,
+			Peer: "spine1", Used: true, Since: &since},
+		{Route: "[3]:[0]:[32]:[10.0.200.1]", Type: 3, RD: "10.0.200.1:100", VNI: 100, VTEP: "10.0.200.1", Local: true, Used: true},
+		{Route: "[5]:[0]:[24]:[192.0.2.0]", Type: 5, RD: "10.0.100.1:7", VNI: 7, VTEP: "10.0.100.1", Peer: "spine2", Since: &since},
+	}}
+}
+
+// overlayBackend is a healthy agent with guests.
+func overlayBackend() backend {
+	return backend{snapshot: healthyNode(), routes: someRouteList().Routes,
+		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes}
+}
+
+func TestOverlayJSON(t *testing.T) {
+	socket := serve(t, overlayBackend())
+	for _, verb := range []string{"segments", "macs", "evpn"} {
+		code, stdout, stderr := command(t, testRoot(), verb, "-o", "json", "--socket", socket)
+		if code != 0 || stderr != "" {
+			t.Errorf("frond %s: exit code %d, %s", verb, code, stderr)
+		}
+		golden(t, verb+".json", stdout)
+	}
+}
