@@ -18,7 +18,7 @@ var keysOf = map[string][]string{
 	"timers":   {"hold", "keepalive"},
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "dhcp", "next_hop", "masquerade", "preference"},
-	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "gateway", "dhcp"},
+	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes"},
 	"dhcp":     {"range", "dns", "lease"},
 }
@@ -30,6 +30,7 @@ const (
 	defaultHold          = 9 * time.Second
 	defaultPreference    = 100
 	defaultLease         = 10 * time.Minute
+	defaultMACLimit      = 1000
 )
 
 func defaultPorts() []string { return []string{"en*", "eth*"} }

@@ -104,6 +104,8 @@ type Segment struct {
 	Nodes  []string // names of the nodes that take part, globs resolved, in the document's order
 	Bridge string   // "br-" + Name unless set
 	MTU    int      // 0: derived from the ports
+	// MACLimit is how many MACs behind one guest port the fabric is told of.
+	MACLimit int
 	// Prefix and Prefix6 are zero where the document does not set them.
 	Prefix, Prefix6 netip.Prefix
 	Gateway         *Gateway

@@ -14,6 +14,9 @@ const (
 	// largest Ethernet device of Linux after VXLAN's outer headers over IPv4.
 	minMTU = 1280
 	maxMTU = 65535 - 50
+	// maxMACLimit keeps what one port may ask of every node's memory within
+	// some tens of MiB.
+	maxMACLimit = 100000
 )
 
 func decodeSegments(v value, nodes []string) ([]Segment, bool) {
@@ -35,15 +38,16 @@ func decodeSegment(name string, v value, nodes []string) Segment {
 	}
 	members := func(v value) ([]string, bool) { return decodeMembers(v, nodes) }
 	s := Segment{
-		Name:    name,
-		VNI:     uint32(required(m, "vni", "give the segment a number of its own from 1 to 16777215, as in vni: 100", integer(1, maxVNI))),
-		Nodes:   required(m, "nodes", `name the nodes that take part, as in nodes: ["leaf*"]`, members),
-		Bridge:  optional(m, "bridge", "br-"+name, interfaceName),
-		MTU:     int(optional(m, "mtu", 0, integer(minMTU, maxMTU))),
-		Prefix:  optional(m, "prefix", netip.Prefix{}, network(ipv4, 8, 30, "172.16.0.0/24")),
-		Prefix6: optional(m, "prefix6", netip.Prefix{}, network(ipv6, 16, 126, "fd00:172:16::/64")),
-		Gateway: optional(m, "gateway", nil, decodeGateway),
-		DHCP:    optional(m, "dhcp", nil, decodeDHCP),
+		Name:     name,
+		VNI:      uint32(required(m, "vni", "give the segment a number of its own from 1 to 16777215, as in vni: 100", integer(1, maxVNI))),
+		Nodes:    required(m, "nodes", `name the nodes that take part, as in nodes: ["leaf*"]`, members),
+		Bridge:   optional(m, "bridge", "br-"+name, interfaceName),
+		MTU:      int(optional(m, "mtu", 0, integer(minMTU, maxMTU))),
+		MACLimit: int(optional(m, "mac_limit", defaultMACLimit, integer(1, maxMACLimit))),
+		Prefix:   optional(m, "prefix", netip.Prefix{}, network(ipv4, 8, 30, "172.16.0.0/24")),
+		Prefix6:  optional(m, "prefix6", netip.Prefix{}, network(ipv6, 16, 126, "fd00:172:16::/64")),
+		Gateway:  optional(m, "gateway", nil, decodeGateway),
+		DHCP:     optional(m, "dhcp", nil, decodeDHCP),
 	}
 	if len(s.Bridge) > maxInterfaceName {
 		v.wrong("its bridge would be "+show(s.Bridge)+", which is too long for an interface",

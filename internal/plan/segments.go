@@ -15,9 +15,6 @@ const overhead = 20 + 8 + 8 + 14
 // longestName is what the kernel takes as a device's name (IFNAMSIZ less one).
 const longestName = 15
 
-// defaultMACLimit is how many MACs one guest port may bring.
-const defaultMACLimit = 1000
-
 // Segments are the segments that this node takes part in. portMTU is the
 // smallest of the ports', on which each segment's depends unless the document
 // says otherwise.
@@ -35,7 +32,7 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			VNI:      s.VNI,
 			Local:    p.Node.Loopback,
 			MTU:      mtu,
-			MACLimit: defaultMACLimit,
+			MACLimit: s.MACLimit,
 			Gateway:  gateway(s),
 		})
 	}
