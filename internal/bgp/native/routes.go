@@ -98,6 +98,7 @@ type originated struct {
 	unicast *attributes
 	routes  map[netip.Prefix]struct{}
 	evpn    map[string]evpnOrigin // by key
+	shared  map[attributesKey]*attributes
 }
 
 type evpnOrigin struct {
@@ -120,7 +121,7 @@ func (s *Speaker) originate(routes []seam.Route) {
 		key := evpnKey(r.EVPN.NLRI)
 		origin, ok := s.local.evpn[key]
 		if !ok || !sameEVPN(origin.route, *r.EVPN) {
-			origin = evpnOrigin{*r.EVPN, evpnAttributes(r.EVPN)}
+			origin = evpnOrigin{*r.EVPN, s.local.share(evpnAttributes(r.EVPN))}
 		}
 		evpn[key] = origin
 	}
@@ -145,6 +146,29 @@ func (s *Speaker) originate(routes []seam.Route) {
 
 func sameEVPN(a, b seam.EVPNRoute) bool {
 	return a.NLRI == b.NLRI && a.NextHop == b.NextHop && a.PMSI == b.PMSI && slices.Equal(a.ExtendedCommunities, b.ExtendedCommunities)
+}
+
+// attributesKey is what tells the attributes of this node's EVPN routes apart.
+type attributesKey struct {
+	nextHop        netip.Addr
+	extended, pmsi string
+}
+
+// maxShared bounds the attributes that are remembered to be shared.
+const maxShared = 4096
+
+// share returns equal attributes that there are already, so that routes that
+// have them go into messages together.
+func (o *originated) share(a *attributes) *attributes {
+	key := attributesKey{a.nextHop, a.extended, a.pmsi}
+	if same, ok := o.shared[key]; ok {
+		return same
+	}
+	if o.shared == nil || len(o.shared) == maxShared {
+		o.shared = make(map[attributesKey]*attributes)
+	}
+	o.shared[key] = a
+	return a
 }
 
 func evpnAttributes(r *seam.EVPNRoute) *attributes {
