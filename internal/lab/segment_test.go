@@ -14,12 +14,16 @@ import (
 	"frond/internal/status"
 )
 
-// populate is a world with a segment and n guests on it.
-func populate(t testing.TB, name string, topology Topology, n int) *world {
+// populate is a world with a segment and n guests on it. What change makes of
+// the document is what counts.
+func populate(t testing.TB, name string, topology Topology, n int, change ...func(document string) string) *world {
 	t.Helper()
 	path, err := program()
 	must(t, err)
 	document := WithSegment(Document(name, topology), topology)
+	for _, f := range change {
+		document = []byte(f(string(document)))
+	}
 	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{Content: document}, silent)
 	must(t, err)
 	w := &world{l, t}
