@@ -14,6 +14,7 @@ func TestEVPNRoutesShareMessages(t *testing.T) {
 	o := newOwner(t)
 	n := o.neighbor(1)
 	o.up(n, graceful(1))
+	o.compose(n) // End-of-RIB
 	routes := make([]seam.Route, 100)
 	for i := range routes {
 		routes[i].EVPN = &seam.EVPNRoute{
