@@ -536,6 +536,7 @@ func received(t *testing.T, s shell) (packets int) {
 	return packets
 }
 
-func (a answers) Segments() []status.Segment { return nil }
-func (a answers) MACs(string) []status.MAC   { return nil }
-func (a answers) EVPN() []status.EVPNRoute   { return nil }
+func (a answers) Segments() []status.Segment                 { return nil }
+func (a answers) MACs(string) []status.MAC                   { return nil }
+func (a answers) EVPN() []status.EVPNRoute                   { return nil }
+func (a answers) Thaw(context.Context, string, string) error { return nil }
