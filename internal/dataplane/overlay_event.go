@@ -15,6 +15,9 @@ type LocalMAC struct {
 	VNI  uint32
 	MAC  MAC
 	Port string
+	// Sticky tells that the operator has put the MAC there for good: the
+	// bridge does not learn it elsewhere (bridge(8), "static" and "sticky").
+	Sticky bool
 	// Aged tells that the kernel has forgotten the MAC while its port is
 	// still there: the guest was silent, or its port without carrier.
 	Aged bool

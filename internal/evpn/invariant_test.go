@@ -112,7 +112,7 @@ func FuzzTable(f *testing.F) {
 			case 0, 1, 2:
 				r.appears(100, mac, port)
 			case 3:
-				r.LocalSticky(100, mac, port)
+				r.sticks(100, mac, port)
 			case 4, 5:
 				r.speaks(100, mac, ip)
 			case 6:

@@ -86,16 +86,13 @@ func (t *Table) accept(p bgp.EVPNPath) Route {
 		}
 		return nil
 	}
-	if route.attributes().VTEP == t.config.VTEP {
-		return nil // our own, come back
-	}
 	return route
 }
 
 // attach counts a route in its segment, if the node takes part in that.
 func (t *Table) attach(r *remote) {
 	s, ok := t.segments[r.route.attributes().VNI]
-	if !ok {
+	if !ok || t.isOwn(r) {
 		return
 	}
 	switch route := r.route.(type) {

@@ -77,18 +77,9 @@ func (t *Table) localMAC(m dataplane.LocalMAC) {
 	switch {
 	case !ok || m.MAC.IsZero() || m.MAC.IsGroup() || m.MAC == s.config.Gateway.MAC:
 	case m.Aged:
-		s.aged(m.MAC, m.Port, t.config.Now())
+		t.aged(s, m.MAC, m.Port)
 	default:
-		t.appear(s, m.MAC, m.Port, false)
-	}
-}
-
-// LocalSticky puts a station on a port that never moves: whoever claims its
-// MAC elsewhere is not believed (RFC 7432 §15.2).
-func (t *Table) LocalSticky(vni uint32, mac dataplane.MAC, port string) {
-	if s, ok := t.segments[vni]; ok && !mac.IsZero() && !mac.IsGroup() {
-		t.appear(s, mac, port, true)
-		t.settle()
+		t.appear(s, m.MAC, m.Port, m.Sticky)
 	}
 }
 
@@ -160,7 +151,8 @@ func (t *Table) mayTake(m *station, winner *remote, at string, sticky bool) bool
 		t.news.mac(m.segment.config.VNI, m.mac, m.told) // the kernel has just forgotten it
 		return false
 	}
-	if !t.mayMove(m) {
+	// The operator's word is no move that may be one too many.
+	if !sticky && !t.mayMove(m) {
 		m.see(at)
 		return false
 	}
@@ -200,8 +192,8 @@ func (t *Table) admit(s *segment, name string) (*port, bool) {
 
 // aged makes a station count as silent: the kernel has not heard it for so
 // long that it forgot it. It is not gone, it stays known as long as its port
-// is there.
-func (s *segment) aged(mac dataplane.MAC, port string, now time.Time) {
+// is there, but nothing holds it there any more.
+func (t *Table) aged(s *segment, mac dataplane.MAC, port string) {
 	m, ok := s.macs[mac]
 	if !ok {
 		return
@@ -209,9 +201,16 @@ func (s *segment) aged(mac dataplane.MAC, port string, now time.Time) {
 	if m.seenAt == port {
 		m.see("")
 	}
-	if m.local != nil && m.local.port.name == port && m.local.silent.IsZero() {
-		m.local.silent = now
+	if m.local == nil || m.local.port.name != port {
+		return
+	}
+	if m.local.silent.IsZero() {
+		m.local.silent = t.config.Now()
 		m.local.port.silent++
+	}
+	if m.local.sticky {
+		m.local.sticky = false
+		t.touchMAC(m)
 	}
 }
 

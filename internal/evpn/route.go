@@ -94,6 +94,9 @@ func NewRD(routerID netip.Addr, index uint16) RD {
 	return rd
 }
 
+// number is what NewRD took as index.
+func (rd RD) number() uint16 { return binary.BigEndian.Uint16(rd[6:]) }
+
 // String is ADMINISTRATOR:NUMBER, as in 10.0.200.1:100.
 func (rd RD) String() string {
 	switch binary.BigEndian.Uint16(rd[:]) {

@@ -54,6 +54,10 @@ func (r *rig) appears(vni uint32, mac dataplane.MAC, port string) {
 	r.Observe(dataplane.LocalMACs{{VNI: vni, MAC: mac, Port: port}})
 }
 
+func (r *rig) sticks(vni uint32, mac dataplane.MAC, port string) {
+	r.Observe(dataplane.LocalMACs{{VNI: vni, MAC: mac, Port: port, Sticky: true}})
+}
+
 func (r *rig) ages(vni uint32, mac dataplane.MAC, port string) {
 	r.Observe(dataplane.LocalMACs{{VNI: vni, MAC: mac, Port: port, Aged: true}})
 }
@@ -324,9 +328,18 @@ func TestMobility(t *testing.T) {
 			r.learn(macip(vtepB, mac1, "", 0))
 		}, nowhere, []string{told1 + " 1"}},
 		"sticky here": {func(r *rig) {
-			r.LocalSticky(100, mac1, "g1")
+			r.sticks(100, mac1, "g1")
 			r.learn(macip(vtepB, mac1, "", 9))
 		}, nowhere, []string{told1 + " 0 sticky"}},
+		"sticky here, then no more": {func(r *rig) {
+			r.sticks(100, mac1, "g1")
+			r.learn(macip(vtepB, mac1, "", 9))
+			r.ages(100, mac1, "g1")
+		}, vtepB, nil},
+		"sticky here, then learned": {func(r *rig) {
+			r.sticks(100, mac1, "g1")
+			r.appears(100, mac1, "g1")
+		}, nowhere, []string{told1 + " 0"}},
 		"the last sequence number": {func(r *rig) {
 			r.learn(macip(vtepB, mac1, "", 1<<32-1))
 			r.appears(100, mac1, "g1")

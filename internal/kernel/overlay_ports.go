@@ -163,6 +163,14 @@ func (e entry) isLearned() bool {
 		e.flags&(unix.NTF_SELF|unix.NTF_EXT_LEARNED) == 0 && e.state&unix.NUD_PERMANENT == 0
 }
 
+// ntfSticky is NTF_STICKY: the bridge does not learn the MAC elsewhere.
+const ntfSticky = 1 << 6
+
+// isSticky tells that the operator has put the entry where it is for good.
+func (e entry) isSticky() bool {
+	return e.state&unix.NUD_NOARP != 0 || e.flags&ntfSticky != 0
+}
+
 func (s *switchboard) noticeEntry(e entry, gone bool) {
 	switch {
 	case e.family != unix.AF_BRIDGE:
@@ -193,7 +201,7 @@ func (s *switchboard) learn(e entry) {
 	}
 	port.macs[e.mac] = struct{}{}
 	s.where[key] = e.index
-	s.news.mac(key, dataplane.LocalMAC{VNI: port.VNI, MAC: e.mac, Port: port.Port})
+	s.news.mac(key, dataplane.LocalMAC{VNI: port.VNI, MAC: e.mac, Port: port.Port, Sticky: e.isSticky()})
 }
 
 // admit tells whether one more MAC of a port is told of.

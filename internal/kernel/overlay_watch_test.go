@@ -87,6 +87,16 @@ func TestGuestsAreHeard(t *testing.T) {
 	command(t, "bridge -n %s fdb del %s dev %s master", a.name, g1.mac, g3.port)
 	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g3.port, Aged: true})
 
+	// The operator puts a guest where it is for good, and takes that back.
+	command(t, "bridge -n %s fdb replace %s dev %s master static", a.name, g1.mac, g3.port)
+	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g3.port, Sticky: true})
+	command(t, "bridge -n %s fdb replace %s dev %s master dynamic", a.name, g1.mac, g3.port)
+	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g3.port})
+	command(t, "bridge -n %s fdb replace %s dev %s master dynamic sticky", a.name, g1.mac, g3.port)
+	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g3.port, Sticky: true})
+	command(t, "bridge -n %s fdb del %s dev %s master", a.name, g1.mac, g3.port)
+	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g3.port, Aged: true})
+
 	// A port goes.
 	a.ip("link del %s", g3.port)
 	a.hears(func(h *heard) error {

@@ -40,7 +40,12 @@ type segments struct {
 }
 
 func newSegments(p *plan.Plan) segments {
-	return segments{stations: evpn.New(evpn.Config{ASN: p.Node.ASN, RouterID: p.Node.Loopback, VTEP: p.Node.Loopback})}
+	return segments{stations: evpn.New(identity(p))}
+}
+
+// identity is who the node is to other nodes of a segment.
+func identity(p *plan.Plan) evpn.Config {
+	return evpn.Config{ASN: p.Node.ASN, RouterID: p.Node.Loopback, VTEP: p.Node.Loopback}
 }
 
 // defaultMTU is a port's MTU as long as there is no port.

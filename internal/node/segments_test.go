@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -101,5 +102,45 @@ func TestStationsTravel(t *testing.T) {
 	last := r.over.updates[len(r.over.updates)-1]
 	if got := last.MACs[dataplane.MACKey{VNI: 100, MAC: there}]; got != netip.MustParseAddr("10.0.200.2") {
 		t.Errorf("the other guest is at %v; updates %+v", got, r.over.updates)
+	}
+}
+
+// A node whose loopback or AS changes tells its stations in its new name, on
+// the same devices.
+func TestStationsFollowTheNodesName(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.adopt(parse(t, segmentDocument, "leaf1"), nil)
+	r.step()
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}, Port: "tap0"}})
+	r.step()
+	for _, test := range []struct{ line, loopback string }{
+		{"leaf1: {loopback: 10.0.200.9}", "10.0.200.9"},
+		{"leaf1: {loopback: 10.0.200.9, asn: 65000}", "10.0.200.9"},
+	} {
+		d := parse(t, strings.Replace(segmentDocument, "leaf1: {loopback: 10.0.200.1}", test.line, 1), "leaf1")
+		r.adopt(d, nil)
+		r.step()
+		want := netip.MustParseAddr(test.loopback)
+		if len(r.over.segments) != 1 || r.over.segments[0].Local != want {
+			t.Errorf("%s: devices of %+v", test.line, r.over.segments)
+		}
+		told := make(map[string]int)
+		for _, route := range r.bgp.desired.Routes {
+			if route.EVPN == nil {
+				continue
+			}
+			decoded, err := evpn.Decode(*route.EVPN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told[decoded.String()]++
+			if route.EVPN.NextHop != want || !strings.Contains(route.EVPN.NLRI, string(want.AsSlice())) ||
+				uint16(route.EVPN.ExtendedCommunities[0]>>32) != uint16(d.plan.Node.ASN) {
+				t.Errorf("%s: %s is told with %+v", test.line, decoded, route.EVPN)
+			}
+		}
+		if len(told) != 2 || told["[2]:[0]:[48]:[02:00:00:00:00:01]"] != 1 {
+			t.Errorf("%s: told is %v", test.line, told)
+		}
 	}
 }
