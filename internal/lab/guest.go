@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"frond/internal/fabric"
 	"frond/internal/netns"
@@ -171,18 +170,21 @@ func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
 	return attach(node, g, bridge)
 }
 
-// guestSysctls make a guest take being moved as a virtual machine takes its
-// migration: it sees no cable pulled, so it forgets none of its neighbours.
-var guestSysctls = map[string]string{
-	"ipv6/conf/eth0/accept_dad":            "0",
-	"ipv4/conf/eth0/arp_evict_nocarrier":   "0",
-	"ipv6/conf/eth0/ndisc_evict_nocarrier": "0",
+// guestSysctls make a guest forget none of its neighbours when its cable is
+// pulled, as a virtual machine does not when its node loses carrier, and have
+// it use its addresses at once.
+func guestSysctls(port string) map[string]string {
+	return map[string]string{
+		"ipv6/conf/" + port + "/accept_dad":            "0",
+		"ipv4/conf/" + port + "/arp_evict_nocarrier":   "0",
+		"ipv6/conf/" + port + "/ndisc_evict_nocarrier": "0",
+	}
 }
 
 // setUpGuest gives a guest its address.
 func setUpGuest(inside *netns.NS, g Guest) error {
 	return inside.Do(func() error {
-		for path, value := range guestSysctls {
+		for path, value := range guestSysctls("eth0") {
 			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
 				return err
 			}
@@ -239,83 +241,6 @@ func attach(node *netns.NS, g Guest, bridge netlink.Link) error {
 		return fmt.Errorf("plug guest %s into %s of %s: %w", g.Name, bridge.Attrs().Name, g.Node, err)
 	}
 	return nil
-}
-
-// MoveGuest plugs a guest into another node, with its MAC and address. It
-// says nothing of it to anybody, unless announce makes it send what a
-// hypervisor sends after a migration: a gratuitous ARP (RFC 5944 §4.6).
-func (l *Lab) MoveGuest(ctx context.Context, name, to string, announce bool) error {
-	return l.locked(func() error {
-		g, err := l.Guest(name)
-		if err != nil {
-			return err
-		}
-		moved := g
-		moved.Node = to
-		if err := l.replug(ctx, g, moved); err != nil {
-			return err
-		}
-		l.Topology.Guests[slices.Index(l.Topology.Guests, g)] = moved
-		if err := l.save(); err != nil || !announce {
-			return err
-		}
-		return l.announce(moved)
-	})
-}
-
-func (l *Lab) replug(ctx context.Context, g, moved Guest) error {
-	from, err := l.Namespace(g.Node)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = from.Close() }()
-	to, err := l.Namespace(moved.Node)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = to.Close() }()
-	bridge, err := l.bridgeOf(ctx, to, moved)
-	if err != nil {
-		return err
-	}
-	err = from.Do(func() error {
-		port, err := netlink.LinkByName(g.port())
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetNsFd(port, to.Fd())
-	})
-	if err != nil {
-		return fmt.Errorf("unplug guest %s from %s: %w", g.Name, g.Node, err)
-	}
-	return attach(to, moved, bridge)
-}
-
-// announce sends a gratuitous ARP from the guest.
-func (l *Lab) announce(g Guest) error {
-	ns, err := netns.Open(namespace(l.Name, g.Name))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	mac, err := net.ParseMAC(g.MAC)
-	if err != nil {
-		return err
-	}
-	ip := g.Address.Addr().AsSlice()
-	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, mac, ip, make([]byte, 6), ip)
-	return ns.Do(func() error {
-		eth0, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = unix.Close(fd) }()
-		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: eth0.Index, Protocol: 0x0608})
-	})
 }
 
 // RemoveGuest takes a guest away.
