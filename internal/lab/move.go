@@ -82,7 +82,7 @@ func (l *Lab) migrate(ctx context.Context, g, moved Guest, announce bool) error 
 		return err
 	}
 	if announce {
-		if err := m.announce(); err != nil {
+		if err := announceBy(m.inside, nextPort, moved); err != nil {
 			return fmt.Errorf("announce it: %w", err)
 		}
 	}
@@ -196,17 +196,34 @@ func (m *migration) leap() error {
 	return nil
 }
 
-// announce sends a gratuitous ARP from the guest.
-func (m *migration) announce() error {
-	ip := m.guest.Address.Addr().AsSlice()
-	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, m.mac, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, m.mac, ip, make([]byte, 6), ip)
-	return m.inside.Do(func() error {
+// announce sends a gratuitous ARP from a guest.
+func (l *Lab) announce(g Guest) error {
+	inside, err := l.Host(g.Name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = inside.Close() }()
+	return announceBy(inside, "eth0", g)
+}
+
+func announceBy(inside *netns.NS, port string, g Guest) error {
+	mac, err := net.ParseMAC(g.MAC)
+	if err != nil {
+		return err
+	}
+	ip := g.Address.Addr().AsSlice()
+	frame := slices.Concat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, []byte{8, 6, 0, 1, 8, 0, 6, 4, 0, 1}, mac, ip, make([]byte, 6), ip)
+	return inside.Do(func() error {
+		link, err := net.InterfaceByName(port)
+		if err != nil {
+			return err
+		}
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = unix.Close(fd) }()
-		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: m.next.Attrs().Index, Protocol: 0x0608})
+		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Index, Protocol: 0x0608})
 	})
 }
 
