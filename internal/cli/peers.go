@@ -78,6 +78,9 @@ func remark(p status.Peer) string {
 	if p.Malformed > 0 {
 		remarks = append(remarks, fmt.Sprintf("%s treated as withdrawn", count(int(p.Malformed), "malformed update"))) //nolint:gosec // shown, not computed with
 	}
+	if p.MalformedEVPN > 0 {
+		remarks = append(remarks, fmt.Sprintf("%s ignored", count(int(p.MalformedEVPN), "malformed EVPN route"))) //nolint:gosec // as above
+	}
 	return strings.Join(remarks, "; ")
 }
 

@@ -62,7 +62,7 @@ func brokenNode() status.Snapshot {
 	s := healthyNode()
 	s.Document.Error = "/etc/frond/fabric.yaml:12:5: nodes.leaf3.loopback: 10.0.200.2 is leaf2's already; give each node its own"
 	s.Routes = status.Totals{Desired: 10, Installed: 9}
-	s.Peers[0].Flaps, s.Peers[0].Malformed = 3, 1
+	s.Peers[0].Flaps, s.Peers[0].Malformed, s.Peers[0].MalformedEVPN = 3, 1, 2
 	s.Peers[1].State, s.Peers[1].BFD, s.Peers[1].Restarting = "connect", "down", true
 	s.Peers[1].Reason, s.Peers[1].Since = "the hold timer expired", ago(4*time.Second)
 	s.Peers = append(s.Peers,

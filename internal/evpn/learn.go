@@ -30,17 +30,9 @@ func (r *remote) ip() netip.Addr {
 	return m.IP
 }
 
-// refused counts the routes that were of no use.
-type refused struct {
-	malformed uint64
-	last      error
-	since     time.Time
-	crowded   uint64
-}
-
 // Learn takes in what the speaker tells: the best path of each route, or
-// that there is none any more. Malformed routes count as withdrawn (RFC 7606)
-// and are counted; types of no use are ignored.
+// that there is none any more. Malformed routes count as withdrawn; types of no
+// use are ignored.
 func (t *Table) Learn(paths []bgp.EVPNPath) {
 	for _, p := range paths {
 		t.learn(p)
@@ -75,14 +67,14 @@ func (t *Table) learn(p bgp.EVPNPath) {
 
 // accept decodes a path; nil is one that does not count.
 func (t *Table) accept(p bgp.EVPNPath) Route {
+	delete(t.malformed.standing, p.Key)
 	if p.Gone {
 		return nil
 	}
 	route, err := Decode(p.Route)
 	if err != nil {
 		if !errors.Is(err, errUnused) {
-			t.refused.malformed++
-			t.refused.last, t.refused.since = err, t.config.Now()
+			t.malformed.note(p, err, t.config.Now())
 		}
 		return nil
 	}
@@ -105,7 +97,7 @@ func (t *Table) attach(r *remote) {
 		}
 		m := t.station(s, route.MAC)
 		if len(m.remotes) >= maxRoutesPerStation {
-			t.refused.crowded++
+			t.crowded++
 			return
 		}
 		m.remotes = append(m.remotes, r)

@@ -132,13 +132,8 @@ func (t *Table) Problems() []Problem {
 	for _, s := range t.segments {
 		all = append(all, t.segmentProblems(s)...)
 	}
-	if n := t.refused.malformed; n > 0 {
-		all = append(all, Problem{
-			Text:  fmt.Sprintf("%s of peers malformed, and taken as withdrawn; the last: %v", count(n, "EVPN route"), t.refused.last),
-			Since: t.refused.since,
-		})
-	}
-	if n := t.refused.crowded; n > 0 {
+	all = append(all, t.malformed.problems()...)
+	if n := t.crowded; n > 0 {
 		all = append(all, Problem{Text: fmt.Sprintf("%s not taken in: more than %d of one MAC", count(n, "EVPN route"), maxRoutesPerStation)})
 	}
 	slices.SortFunc(all, func(a, b Problem) int {

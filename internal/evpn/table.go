@@ -39,7 +39,8 @@ type Table struct {
 	news       news
 	touched    touched
 	frozen     []thawing // in the order of time
-	refused    refused
+	malformed  malformed
+	crowded    uint64 // routes that were too many of one MAC
 }
 
 // news is what Changes has not told yet.
@@ -72,6 +73,7 @@ func New(config Config) *Table {
 		routes:     make(map[string]*remote),
 		vteps:      make(map[netip.Addr]*vtep),
 		originated: make(map[originKey]origin),
+		malformed:  newMalformed(),
 	}
 }
 

@@ -655,8 +655,28 @@ func TestMalformedRoutesAreNamed(t *testing.T) {
 		{Key: "a", Route: bgp.EVPNRoute{NLRI: "\x02\x00", NextHop: vtepB}},
 		{Key: "b", Route: bgp.EVPNRoute{NLRI: "\x02\x00", NextHop: vtepB}},
 		{Key: "c", Route: bgp.EVPNRoute{NLRI: "\x04\x00", NextHop: vtepB}}, // fine, of no use
+		{Key: "d", Route: bgp.EVPNRoute{NLRI: "\x03\x00", NextHop: vtepB}, Peer: vtepC},
+		{Key: "d", Route: bgp.EVPNRoute{NLRI: "\x03\x01-", NextHop: vtepB}, Peer: vtepC},
 	})
-	r.wantProblem("2 EVPN routes of peers malformed", "0 bytes are too few")
+	r.wantProblem("2 EVPN routes from invalid IP malformed", "0 bytes are too few", "1 EVPN route from 10.0.200.3 malformed")
+	if n := r.MalformedFrom(vtepC); n != 2 {
+		t.Errorf("%d counted, want every one", n)
+	}
+	first := r.FirstMalformed()
+	if len(first) != 2 || first[0].Type != 2 || first[1].Type != 3 || first[1].Peer != vtepC {
+		t.Errorf("to be logged: %+v", first)
+	}
+	r.Learn([]bgp.EVPNPath{{Key: "a", Gone: true}, {Key: "b", Gone: true}, path(flood(vtepB, 100))})
+	r.Learn([]bgp.EVPNPath{{Key: "d", Route: flood(vtepB, 100).Encode(), Peer: vtepC}})
+	r.wantProblem()
+	if first := r.FirstMalformed(); len(first) != 0 || r.MalformedFrom(vtepC) != 2 {
+		t.Errorf("later: %+v to be logged, %d counted", first, r.MalformedFrom(vtepC))
+	}
+	r.ForgetPeer(vtepC)
+	r.Learn([]bgp.EVPNPath{{Key: "d", Route: bgp.EVPNRoute{NLRI: "\x03\x00", NextHop: vtepB}, Peer: vtepC}})
+	if first := r.FirstMalformed(); len(first) != 1 || r.MalformedFrom(vtepC) != 1 {
+		t.Errorf("of a session that is new: %+v to be logged, %d counted", first, r.MalformedFrom(vtepC))
+	}
 }
 
 // The same route by another session is no news but to status.

@@ -229,6 +229,7 @@ func (l *loop) peerChanged(event bgp.PeerChanged) {
 	p, hasPort := l.ports[peer.Addr.Zone()]
 	if event.Gone {
 		delete(l.peers, peer.Addr)
+		l.segments.stations.ForgetPeer(peer.Addr)
 		if hasPort {
 			p.lost(peer)
 		}

@@ -93,6 +93,10 @@ func (l *loop) overlayChanged(event dataplane.OverlayEvent) {
 // learnSegments takes in EVPN routes, and which VTEPs there is a way to.
 func (l *loop) learnSegments(event bgp.PathsChanged) {
 	l.segments.stations.Learn(event.EVPN)
+	for _, m := range l.segments.stations.FirstMalformed() {
+		l.log.Warn("malformed EVPN route taken as withdrawn; further ones of its type from this peer are only counted",
+			"peer", m.Peer, "type", m.Type, "error", m.Err)
+	}
 	if len(event.Unicast) > 0 {
 		l.segments.stations.SetReachable(l.reachable)
 	}

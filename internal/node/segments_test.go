@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -142,5 +144,34 @@ func TestStationsFollowTheNodesName(t *testing.T) {
 		if len(told) != 2 || told["[2]:[0]:[48]:[02:00:00:00:00:01]"] != 1 {
 			t.Errorf("%s: told is %v", test.line, told)
 		}
+	}
+}
+
+// What a peer tells that cannot be read is counted at that peer, logged once
+// of each kind, and named for as long as it stands.
+func TestMalformedEVPN(t *testing.T) {
+	var log bytes.Buffer
+	r := began(t, link("eth0", 2))
+	r.log = slog.New(slog.NewTextHandler(&log, nil))
+	r.hear("eth0", "fe80::1")
+	r.session("fe80::1%eth0", bgp.Established)
+	spine := netip.MustParseAddr("fe80::1%eth0")
+	bad := func(key string) bgp.EVPNPath {
+		return bgp.EVPNPath{Key: key, Peer: spine, Route: bgp.EVPNRoute{NLRI: "\x02\x01-", NextHop: netip.MustParseAddr("10.0.200.2")}}
+	}
+	r.heard(bgp.PathsChanged{EVPN: []bgp.EVPNPath{bad("a"), bad("b"), bad("a")}})
+	r.step()
+	if n := r.peerOn("eth0", r.now).MalformedEVPN; n != 3 {
+		t.Errorf("%d counted", n)
+	}
+	if n := strings.Count(log.String(), "malformed EVPN route"); n != 1 || !strings.Contains(log.String(), "peer=fe80::1%eth0 type=2") {
+		t.Errorf("logged %d times: %s", n, &log)
+	}
+	r.wantConditions("with malformed routes", "warning segment-trouble evpn")
+	r.heard(bgp.PathsChanged{EVPN: []bgp.EVPNPath{{Key: "a", Gone: true}, {Key: "b", Gone: true}}})
+	r.wantConditions("without")
+	r.gone("fe80::1%eth0")
+	if n := r.segments.stations.MalformedFrom(spine); n != 0 {
+		t.Errorf("a session that is gone has brought %d", n)
 	}
 }

@@ -52,6 +52,7 @@ func (l *loop) peerOn(name string, now time.Time) status.Peer {
 	}
 	if peer, ok := l.peers[plan.Address(leg)]; ok {
 		describe(&s, peer)
+		s.MalformedEVPN = l.segments.stations.MalformedFrom(peer.Addr)
 	}
 	s.Flaps += p.flaps
 	established := s.State == string(bgp.Established)

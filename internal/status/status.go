@@ -58,7 +58,10 @@ type Peer struct {
 	HoldSeconds float64        `json:"holdSeconds"`
 	Received    map[string]int `json:"received"` // prefixes by family: ipv4, ipv6, evpn
 	Sent        map[string]int `json:"sent"`
-	Malformed   uint64         `json:"malformed"`
+	Malformed   uint64         `json:"malformed"` // updates treated as withdrawals (RFC 7606)
+	// MalformedEVPN counts EVPN routes that were not as the RFC of their type
+	// says, in updates that were well formed themselves.
+	MalformedEVPN uint64 `json:"malformedEvpn"`
 }
 
 // Route is a prefix in the kernel's table. It is an element of GET /v1/routes.

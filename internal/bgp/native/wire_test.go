@@ -183,11 +183,26 @@ func FuzzUpdate(f *testing.F) {
 		if u.attributes == nil || len(u.attributes.build(1, false, false)) > longestShared {
 			return
 		}
+		n := &neighbor{session: &session{agreement: everything}}
+		if len(u.reach.evpn) > 0 {
+			batch := appendUpdates(nil, s, n, bundle{seam.EVPN, u.attributes}, entries(u.reach.evpn), appendEVPN)
+			var again []string
+			for _, body := range split(t, batch) {
+				u, fault := decodeUpdate(body, everything, &attributeCache{})
+				if fault != nil || u.malformed != nil {
+					t.Fatalf("own encoding of %x refused: %v %v", body, fault, u.malformed)
+				}
+				again = append(again, u.reach.evpn...)
+			}
+			if !slices.Equal(again, u.reach.evpn) {
+				t.Fatalf("%q came back as %q", u.reach.evpn, again)
+			}
+			return
+		}
 		family := seam.IPv4
 		for _, p := range u.reach.prefixes {
 			family = unicastFamily(p)
 		}
-		n := &neighbor{session: &session{agreement: everything}}
 		u.attributes.nextHop = netip.MustParseAddr("10.0.0.1")
 		for _, body := range split(t, appendUpdates(nil, s, n, bundle{family, u.attributes}, entries(u.reach.prefixes), appendPrefix)) {
 			again, fault := decodeUpdate(body, everything, &attributeCache{})
