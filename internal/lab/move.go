@@ -231,10 +231,10 @@ func announceBy(inside *netns.NS, port string, g Guest) error {
 // not say anything where it is now, its end is the only sign.
 const forgottenTime = 20 * time.Millisecond
 
-// awaitForgotten waits until the old node no longer sends to the old port.
-// To remove a port takes the kernel some 20 ms in which nobody can change
-// anything of the network, in all namespaces of this machine: agents on
-// machines of their own are not held up so.
+// awaitForgotten waits until the old node no longer sends to the old port, and
+// a little longer, for the other nodes. To remove a port takes the kernel some
+// 20 ms in which nobody can change anything of the network, in all namespaces
+// of this machine: agents on machines of their own are not held up so.
 func (m *migration) awaitForgotten(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, forgottenTime)
 	defer cancel()
@@ -247,11 +247,15 @@ func (m *migration) awaitForgotten(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	forgotten := 0
 	_ = poll(ctx, func() bool {
 		entries, err := nl.NeighList(port.Attrs().Index, unix.AF_BRIDGE)
-		return err == nil && !slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
+		if err == nil && !slices.ContainsFunc(entries, func(e netlink.Neigh) bool {
 			return slices.Equal(e.HardwareAddr, m.mac) && e.Flags&unix.NTF_SELF == 0
-		})
+		}) {
+			forgotten++
+		}
+		return forgotten == 2
 	}, "it sends to the old port")
 }
 
