@@ -33,6 +33,10 @@ type Backend interface {
 	// Thaw lets a frozen MAC or address move again before its time, on the
 	// segment of that name, on every one for the empty name.
 	Thaw(ctx context.Context, station, segment string) error
+	// Nodes returns the nodes of the fabric as the document has them.
+	Nodes() []status.Host
+	// Forwarding says what the kernel does with a packet to a destination.
+	Forwarding(ctx context.Context, to status.Destination) (status.Forwarding, error)
 	// Reload reads the document again. An error means that the old one
 	// stays in force.
 	Reload(ctx context.Context) error
@@ -44,15 +48,17 @@ type Backend interface {
 
 // The paths of version 1.
 const (
-	statusPath   = "/v1/status"
-	peersPath    = "/v1/peers"
-	routesPath   = "/v1/routes"
-	segmentsPath = "/v1/segments"
-	macsPath     = "/v1/macs"
-	evpnPath     = "/v1/evpn"
-	thawPath     = "/v1/macs/thaw"
-	reloadPath   = "/v1/reload"
-	downPath     = "/v1/down"
+	statusPath     = "/v1/status"
+	peersPath      = "/v1/peers"
+	routesPath     = "/v1/routes"
+	segmentsPath   = "/v1/segments"
+	macsPath       = "/v1/macs"
+	evpnPath       = "/v1/evpn"
+	thawPath       = "/v1/macs/thaw"
+	nodesPath      = "/v1/nodes"
+	forwardingPath = "/v1/forwarding"
+	reloadPath     = "/v1/reload"
+	downPath       = "/v1/down"
 )
 
 // Bounds on what one side takes from the other.
@@ -106,4 +112,9 @@ type MACs struct {
 // EVPN is the body of GET /v1/evpn.
 type EVPN struct {
 	Routes []status.EVPNRoute `json:"routes"`
+}
+
+// Nodes is the body of GET /v1/nodes.
+type Nodes struct {
+	Nodes []status.Host `json:"nodes"`
 }

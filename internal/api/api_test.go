@@ -31,6 +31,9 @@ type agent struct {
 	reload   func(context.Context) error
 	down     func(context.Context) error
 	thaw     func(station, segment string) error
+
+	nodes      []status.Host
+	forwarding func(status.Destination) (status.Forwarding, error)
 }
 
 func (a *agent) Status() status.Snapshot          { return a.snapshot }

@@ -101,6 +101,20 @@ func (c *Client) Thaw(ctx context.Context, station, segment string) error {
 	return c.ask(ctx, http.MethodPost, thawPath+"?"+query.Encode(), nil)
 }
 
+// Nodes asks for the nodes of the fabric.
+func (c *Client) Nodes(ctx context.Context) ([]status.Host, error) {
+	var body Nodes
+	err := c.ask(ctx, http.MethodGet, nodesPath, &body)
+	return body.Nodes, err
+}
+
+// Forwarding asks what the node's kernel does with a packet to a destination.
+func (c *Client) Forwarding(ctx context.Context, to status.Destination) (status.Forwarding, error) {
+	var body status.Forwarding
+	err := c.ask(ctx, http.MethodGet, forwardingPath+"?"+forwardingQuery(to), &body)
+	return body, err
+}
+
 // Reload makes the agent read its document again. An error says what is wrong
 // with the document; the old one is then still in force.
 func (c *Client) Reload(ctx context.Context) error {

@@ -67,6 +67,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+macsPath, h.macs)
 	mux.HandleFunc("GET "+evpnPath, h.evpn)
 	mux.HandleFunc("POST "+thawPath, h.thaw)
+	mux.HandleFunc("GET "+nodesPath, h.nodes)
+	mux.HandleFunc("GET "+forwardingPath, h.forwarding)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
 	mux.HandleFunc("POST "+downPath, h.change("down", http.StatusInternalServerError, b.Down))
 	mux.HandleFunc("/", h.unknown)

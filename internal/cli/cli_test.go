@@ -38,6 +38,9 @@ type backend struct {
 	macs     []status.MAC
 	evpn     []status.EVPNRoute
 	refusal  error // of reload, down and thaw
+
+	nodes      []status.Host
+	forwarding map[status.Destination]status.Forwarding
 }
 
 func (b backend) Status() status.Snapshot      { return b.snapshot }
@@ -45,6 +48,11 @@ func (b backend) Reload(context.Context) error { return b.refusal }
 func (b backend) Segments() []status.Segment   { return b.segments }
 func (b backend) EVPN() []status.EVPNRoute     { return b.evpn }
 func (b backend) Down(context.Context) error   { return b.refusal }
+
+func (b backend) Nodes() []status.Host { return b.nodes }
+func (b backend) Forwarding(_ context.Context, to status.Destination) (status.Forwarding, error) {
+	return b.forwarding[to], nil
+}
 
 func (b backend) Thaw(context.Context, string, string) error { return b.refusal }
 

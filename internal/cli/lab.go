@@ -35,7 +35,7 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 	}
 	name := cmd.PersistentFlags().String("name", "frond", "name of the lab")
 	cmd.AddCommand(
-		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labExecCommand(name),
+		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labTraceCommand(name), labExecCommand(name),
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
 		labKillCommand(name), labStopCommand(name), labStartCommand(name), labGuestCommand(name),
 	)
@@ -162,6 +162,28 @@ func labNodeCommand(name *string, verb, short, done string, do func(*lab.Lab, co
 
 // completeNodes offers the nodes of the lab for the first n arguments.
 func completeNodes(name *string, n int) cobra.CompletionFunc {
+	return completeLab(name, n, func(l *lab.Lab) (nodes []cobra.Completion) {
+		for _, node := range l.Topology.Nodes {
+			nodes = append(nodes, node.Name)
+		}
+		return nodes
+	})
+}
+
+// completeHosts offers the nodes and guests of the lab.
+func completeHosts(name *string, n int) cobra.CompletionFunc {
+	return completeLab(name, n, func(l *lab.Lab) (hosts []cobra.Completion) {
+		for _, node := range l.Topology.Nodes {
+			hosts = append(hosts, node.Name)
+		}
+		for _, guest := range l.Topology.Guests {
+			hosts = append(hosts, guest.Name)
+		}
+		return hosts
+	})
+}
+
+func completeLab(name *string, n int, offers func(*lab.Lab) []cobra.Completion) cobra.CompletionFunc {
 	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) >= n {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -170,11 +192,7 @@ func completeNodes(name *string, n int) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		var nodes []cobra.Completion
-		for _, node := range l.Topology.Nodes {
-			nodes = append(nodes, node.Name)
-		}
-		return nodes, cobra.ShellCompDirectiveNoFileComp
+		return offers(l), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

@@ -39,7 +39,7 @@ func (p program) root() *cobra.Command {
 	root.SetHelpCommandGroupID(groupTry)
 	root.SetCompletionCommandGroupID(groupTry)
 	root.AddCommand(
-		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(),
+		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.traceCommand(),
 		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(),
 		labCommand(), validateCommand(), schemaCommand(), versionCommand(),
 	)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 
 	"frond/internal/dataplane"
 	"frond/internal/netns"
@@ -38,11 +39,12 @@ type Kernel struct {
 	ports []uint32 // netlink port ids of conns: how own changes are told from others'
 	// unmarked tells that addresses cannot carry a protocol.
 	unmarked bool
+	looking  sync.Mutex // held while somebody looks something up
 }
 
-// connections suffice for routes, for segments, for what watches either, and
-// for failures.
-const connections = 5
+// connections suffice for routes, for segments, for what watches either, for
+// failures, and for one who looks something up.
+const connections = 6
 
 var _ dataplane.Target = (*Kernel)(nil)
 

@@ -540,3 +540,7 @@ func (a answers) Segments() []status.Segment                 { return nil }
 func (a answers) MACs(string) []status.MAC                   { return nil }
 func (a answers) EVPN() []status.EVPNRoute                   { return nil }
 func (a answers) Thaw(context.Context, string, string) error { return nil }
+func (a answers) Nodes() []status.Host                       { return nil }
+func (a answers) Forwarding(context.Context, status.Destination) (status.Forwarding, error) {
+	return status.Forwarding{}, nil
+}

@@ -58,6 +58,7 @@ type Node struct {
 	leaveErr error
 
 	reload sync.Mutex // one reload at a time
+	kernel lookups    // set by Run before anybody can ask
 
 	first document
 }
@@ -98,6 +99,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("open the kernel: %w", err)
 	}
 	defer func() { _ = target.Close() }()
+	n.kernel = target
 
 	// The parts outlive ctx: how they end is decided in order, see stop.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))

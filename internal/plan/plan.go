@@ -17,6 +17,7 @@ import (
 type Plan struct {
 	Fabric          string
 	Node            fabric.Node
+	Nodes           []fabric.Node // of the whole fabric
 	Password        fabric.Secret
 	BFD             fabric.BFD
 	Hold, Keepalive time.Duration
@@ -41,6 +42,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 	p := &Plan{
 		Fabric:    f.Name,
 		Node:      n,
+		Nodes:     f.Nodes,
 		Password:  f.Underlay.Password,
 		BFD:       f.Underlay.BFD,
 		Hold:      f.Underlay.Hold,
