@@ -107,7 +107,7 @@ func traceFrom(ctx context.Context, c *api.Client, from, to string) (trace.Trace
 	if err != nil {
 		return trace.Trace{}, err
 	}
-	end, err := d.To(to)
+	end, err := d.To(to, begin.Segment)
 	if err != nil {
 		return trace.Trace{}, err
 	}

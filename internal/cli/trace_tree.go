@@ -145,6 +145,8 @@ func (d *traceTree) legs(id int) []trace.Next {
 func (d *traceTree) leg(head, indent string, next trace.Next) {
 	name := printable(legText(*next.Leg))
 	switch {
+	case next.Problem != "" && next.Hop != nil: // a loop
+		d.line(head + name + ": " + d.view.paint(next.Problem, red))
 	case next.Problem != "":
 		d.line(head + name + ": " + d.view.paint(printable(next.Problem), yellow))
 	case next.Hop == nil:

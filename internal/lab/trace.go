@@ -23,7 +23,7 @@ func (l *Lab) Trace(ctx context.Context, from, to string) (trace.Trace, error) {
 	if err != nil {
 		return trace.Trace{}, err
 	}
-	end, err := directory.To(to)
+	end, err := directory.To(to, begin.Segment)
 	if err != nil {
 		return trace.Trace{}, err
 	}

@@ -39,7 +39,7 @@ func (e InputError) Error() string { return fmt.Sprintf("%q %s", e.text, e.probl
 
 // From finds where a trace begins: a node or a guest, by name, MAC or IP address.
 func (d Directory) From(text string) (Endpoint, error) {
-	e, err := d.To(text)
+	e, err := d.To(text, "")
 	if err == nil && e.Node == "" {
 		err = fmt.Errorf("no node that was asked knows %s: a trace begins at a guest that has been heard of, or at a node", text)
 	}
@@ -47,34 +47,34 @@ func (d Directory) From(text string) (Endpoint, error) {
 }
 
 // To finds where a trace ends: a node or a guest, by name, MAC or IP address,
-// or any other MAC or IP address.
-func (d Directory) To(text string) (Endpoint, error) {
+// or any other MAC or IP address. Who is on the named segment comes first.
+func (d Directory) To(text, segment string) (Endpoint, error) {
 	if i := slices.IndexFunc(d.Nodes, func(n status.Host) bool { return n.Name == text }); i >= 0 {
 		return Endpoint{Name: text, Node: text, Address: d.Nodes[i].Loopback}, nil
 	}
 	if mac, ok := d.Names[text]; ok {
-		return d.guest(mac), nil
+		return d.guest(mac, segment), nil
 	}
 	if address, err := netip.ParseAddr(text); err == nil {
-		return d.holder(address.Unmap().WithZone("").String()), nil
+		return d.holder(address.Unmap().WithZone("").String(), segment), nil
 	}
 	if mac, err := net.ParseMAC(text); err == nil && len(mac) == 6 {
 		if mac[0]&1 != 0 {
 			return Endpoint{}, InputError{text, "stands for many: a trace follows packets to one"}
 		}
-		return d.guest(mac.String()), nil
+		return d.guest(mac.String(), segment), nil
 	}
 	return Endpoint{}, InputError{text, "is no node's or guest's name that is known here, and neither a MAC nor an IP address"}
 }
 
 // holder is who has an IP address.
-func (d Directory) holder(address string) Endpoint {
+func (d Directory) holder(address, segment string) Endpoint {
 	for _, n := range d.Nodes {
 		if address == n.Loopback || address == n.Loopback6 {
 			return Endpoint{Name: n.Name, Node: n.Name, Address: address}
 		}
 	}
-	station, ok := d.station(func(m status.MAC) bool { return slices.Contains(m.IPs, address) })
+	station, ok := d.station(segment, func(m status.MAC) bool { return slices.Contains(m.IPs, address) })
 	if !ok {
 		return Endpoint{Address: address}
 	}
@@ -84,17 +84,17 @@ func (d Directory) holder(address string) Endpoint {
 }
 
 // guest is who has a MAC.
-func (d Directory) guest(mac string) Endpoint {
-	station, ok := d.station(func(m status.MAC) bool { return m.MAC == mac })
+func (d Directory) guest(mac, segment string) Endpoint {
+	station, ok := d.station(segment, func(m status.MAC) bool { return m.MAC == mac })
 	if !ok {
 		return Endpoint{Name: d.name(mac), MAC: mac}
 	}
 	return d.at(station)
 }
 
-// station finds the best word on a station: the node that it is at is right
+// station finds the best word on a station, on the segment if it is there: the node that it is at is right
 // about it, and who counts more of its moves has heard more lately.
-func (d Directory) station(is func(status.MAC) bool) (status.MAC, bool) {
+func (d Directory) station(segment string, is func(status.MAC) bool) (status.MAC, bool) {
 	var found []status.MAC
 	for _, m := range d.MACs {
 		if is(m) {
@@ -105,7 +105,7 @@ func (d Directory) station(is func(status.MAC) bool) (status.MAC, bool) {
 		return status.MAC{}, false
 	}
 	return slices.MaxFunc(found, func(a, b status.MAC) int {
-		return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), compareBools(a.Local, b.Local), len(a.IPs)-len(b.IPs))
+		return cmp.Or(compareBools(a.Segment == segment, b.Segment == segment), cmp.Compare(a.Sequence, b.Sequence), compareBools(a.Local, b.Local), len(a.IPs)-len(b.IPs))
 	}), true
 }
 

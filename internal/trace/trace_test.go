@@ -208,12 +208,25 @@ func TestDirectory(t *testing.T) {
 		"g7":                {from: `"g7" is no node's`, to: `"g7" is no node's`},
 		"ff:ff:ff:ff:ff:ff": {from: "stands for many", to: "stands for many"},
 	} {
-		got, err := d.To(text)
+		got, err := d.To(text, "")
 		if !says(err, want.to) || err == nil && got != want.endpoint {
 			t.Errorf("to %s: %+v, %v; want %+v, %q", text, got, err, want.endpoint, want.to)
 		}
 		if _, err := d.From(text); !says(err, want.from) {
 			t.Errorf("from %s: %v, want %q", text, err, want.from)
+		}
+	}
+}
+
+// Segments may have the same addresses: the segment of the trace's begin counts.
+func TestSameAddressOnTwoSegments(t *testing.T) {
+	d := Directory{MACs: []status.MAC{
+		{Segment: "blue", MAC: "02:00:00:00:00:0a", IPs: []string{"172.16.0.1"}},
+		{Segment: "red", MAC: "02:00:00:00:00:0b", IPs: []string{"172.16.0.1"}, Local: true, Sequence: 7},
+	}}
+	for _, segment := range []string{"blue", "red"} {
+		if got, err := d.To("172.16.0.1", segment); err != nil || got.Segment != segment {
+			t.Errorf("from %s: %+v, %v", segment, got, err)
 		}
 	}
 }
