@@ -90,7 +90,7 @@ func (f Family) String() string {
 // own attributes.
 type Route struct {
 	Prefix netip.Prefix // unicast
-	EVPN   *EVPNRoute   // set instead of Prefix
+	EVPN   *EVPNRoute   // set instead of Prefix; not to be changed once it was handed over
 }
 
 // EVPNRoute is one EVPN NLRI in wire form (RFC 7432 §7: type, length, value)

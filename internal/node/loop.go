@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"frond/internal/bfd"
@@ -93,7 +94,8 @@ type told struct {
 	segments  bool // whether any were told
 	discovery []ra.Port
 	liveness  []bfd.Session
-	speaker   bgp.Desired
+	speaker   bgp.Desired // but for the segments' routes
+	routes    bool        // whether these were told as they are now
 }
 
 func newLoop(p parts, d document, log *slog.Logger) *loop {
@@ -268,13 +270,13 @@ func (l *loop) apply(now time.Time) {
 
 func (l *loop) tellSpeaker(now time.Time) {
 	d := l.plan.BGP(l.neighbors(now), l.restart())
-	d.Routes = append(d.Routes, l.segments.routes...)
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
-	if reflect.DeepEqual(d, l.told.speaker) {
+	if reflect.DeepEqual(d, l.told.speaker) && l.told.routes {
 		return
 	}
+	l.told.speaker, l.told.routes = d, true
+	d.Routes = slices.Concat(d.Routes, l.segments.routes)
 	if err := l.speaker.Set(d); err != nil {
 		l.log.Error("BGP does not take what the document asks for", "error", err)
 	}
-	l.told.speaker = d
 }

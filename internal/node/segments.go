@@ -80,7 +80,7 @@ func (l *loop) applySegments() {
 		l.overlay.Update(update)
 	}
 	if changed {
-		s.routes = routes
+		s.routes, l.told.routes = routes, false
 	}
 }
 

@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	seam "frond/internal/bgp"
@@ -28,5 +29,56 @@ func TestEVPNRoutesShareMessages(t *testing.T) {
 	}
 	if bodies := split(t, o.compose(n)); len(bodies) != 2 {
 		t.Errorf("%d messages for two kinds of routes", len(bodies))
+	}
+}
+
+// What is originated is exactly the set that was handed over last, whether its
+// routes are those of the set before or equal ones, and is told when it changes.
+func TestOriginatedEVPNRoutes(t *testing.T) {
+	o := newOwner(t)
+	n := o.neighbor(1)
+	o.up(n, graceful(1))
+	o.compose(n) // End-of-RIB
+	route := func(name string, target uint64) seam.Route {
+		return seam.Route{EVPN: &seam.EVPNRoute{
+			NLRI: "\x03\x01" + name, NextHop: netip.MustParseAddr("10.0.0.1"), ExtendedCommunities: []uint64{target},
+		}}
+	}
+	a, b := route("a", 1), route("b", 1)
+	steps := []struct {
+		name            string
+		routes          []seam.Route
+		reach, withdraw []string
+	}{
+		{"two", []seam.Route{a, b}, []string{"\x03\x01a", "\x03\x01b"}, nil},
+		{"the same", []seam.Route{b, a}, nil, nil},
+		{"equal ones", []seam.Route{route("a", 1), route("b", 1)}, nil, nil},
+		{"the first again", []seam.Route{a, b}, nil, nil},
+		{"other attributes", []seam.Route{route("a", 2), b}, []string{"\x03\x01a"}, nil},
+		{"one for another", []seam.Route{b, route("c", 1)}, []string{"\x03\x01c"}, []string{"\x03\x01a"}},
+		{"twice", []seam.Route{b, b, route("b", 1)}, nil, []string{"\x03\x01c"}},
+		{"none", nil, nil, []string{"\x03\x01b"}},
+		{"and back", []seam.Route{a}, []string{"\x03\x01a"}, nil},
+	}
+	for _, step := range steps {
+		o.originate(step.routes)
+		var reach, withdraw []string
+		for _, body := range split(t, o.compose(n)) {
+			u, fault := decodeUpdate(body, everything, &attributeCache{})
+			if fault != nil {
+				t.Fatal(fault)
+			}
+			reach, withdraw = append(reach, u.reach.evpn...), append(withdraw, u.unreach.evpn...)
+		}
+		slices.Sort(reach)
+		if !slices.Equal(reach, step.reach) || !slices.Equal(withdraw, step.withdraw) {
+			t.Errorf("%s: tells %q and takes back %q, want %q and %q", step.name, reach, withdraw, step.reach, step.withdraw)
+		}
+		if len(o.local.evpn) != len(o.local.sources) {
+			t.Errorf("%s: %d routes by %d addresses", step.name, len(o.local.evpn), len(o.local.sources))
+		}
+	}
+	if len(o.pending.routes) > 0 {
+		t.Error("its own routes are told to the node itself")
 	}
 }

@@ -2,7 +2,6 @@ package native
 
 import (
 	"net/netip"
-	"slices"
 
 	seam "frond/internal/bgp"
 )
@@ -92,91 +91,6 @@ func routable(p netip.Prefix) bool {
 	return !a.IsLinkLocalUnicast() && !a.IsLoopback() && !a.IsMulticast()
 }
 
-// originated remembers the attributes of what this node originates, so that
-// an unchanged route is not told again.
-type originated struct {
-	unicast *attributes
-	routes  map[netip.Prefix]struct{}
-	evpn    map[string]evpnOrigin // by key
-	shared  map[attributesKey]*attributes
-}
-
-type evpnOrigin struct {
-	route seam.EVPNRoute
-	attrs *attributes
-}
-
-// originate makes the node's own routes exactly those.
-func (s *Speaker) originate(routes []seam.Route) {
-	if s.local.unicast == nil {
-		s.local.unicast = &attributes{localPref: defaultLocalPref}
-	}
-	unicast := make(map[netip.Prefix]struct{})
-	evpn := make(map[string]evpnOrigin)
-	for _, r := range routes {
-		if r.EVPN == nil {
-			unicast[r.Prefix.Masked()] = struct{}{}
-			continue
-		}
-		key := evpnKey(r.EVPN.NLRI)
-		origin, ok := s.local.evpn[key]
-		if !ok || !sameEVPN(origin.route, *r.EVPN) {
-			origin = evpnOrigin{*r.EVPN, s.local.share(evpnAttributes(r.EVPN))}
-		}
-		evpn[key] = origin
-	}
-	for prefix := range unicast {
-		s.unicast.originate(prefix, s.local.unicast, "")
-	}
-	for prefix := range s.local.routes {
-		if _, ok := unicast[prefix]; !ok {
-			s.unicast.originate(prefix, nil, "")
-		}
-	}
-	for key, origin := range evpn {
-		s.evpn.originate(key, origin.attrs, origin.route.NLRI)
-	}
-	for key := range s.local.evpn {
-		if _, ok := evpn[key]; !ok {
-			s.evpn.originate(key, nil, "")
-		}
-	}
-	s.local.routes, s.local.evpn = unicast, evpn
-}
-
-func sameEVPN(a, b seam.EVPNRoute) bool {
-	return a.NLRI == b.NLRI && a.NextHop == b.NextHop && a.PMSI == b.PMSI && slices.Equal(a.ExtendedCommunities, b.ExtendedCommunities)
-}
-
-// attributesKey is what tells the attributes of this node's EVPN routes apart.
-type attributesKey struct {
-	nextHop        netip.Addr
-	extended, pmsi string
-}
-
-// maxShared bounds the attributes that are remembered to be shared.
-const maxShared = 4096
-
-// share returns equal attributes that there are already, so that routes that
-// have them go into messages together.
-func (o *originated) share(a *attributes) *attributes {
-	key := attributesKey{a.nextHop, a.extended, a.pmsi}
-	if same, ok := o.shared[key]; ok {
-		return same
-	}
-	if o.shared == nil || len(o.shared) == maxShared {
-		o.shared = make(map[attributesKey]*attributes)
-	}
-	o.shared[key] = a
-	return a
-}
-
-func evpnAttributes(r *seam.EVPNRoute) *attributes {
-	a := &attributes{localPref: defaultLocalPref, nextHop: r.NextHop, pmsi: r.PMSI}
-	a.extended = encodeExtended(r.ExtendedCommunities)
-	return a
-}
-
 // unicastChanged takes note of a destination whose paths changed. That it is
 // gone, peers hear at once; a way to it only when that is in force here, or
 // their packets would come before it (see Applied).
@@ -202,7 +116,10 @@ func (s *Speaker) tellUnicast(e *entry[netip.Prefix]) {
 // evpnChanged queues a destination for all peers. Whether packets arrive
 // does not depend on this node, unless it is the one that originates it.
 func (s *Speaker) evpnChanged(e *entry[string]) {
-	s.pending.route(e.key)
+	if len(e.paths) > 0 || e.heard {
+		e.heard = len(e.paths) > 0
+		s.pending.route(e.key)
+	}
 	if e.tell(e.export()) {
 		for _, n := range s.neighbors {
 			if n.session != nil && !e.queue.has(n.index) {

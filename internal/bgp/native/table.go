@@ -24,6 +24,7 @@ type entry[K comparable] struct {
 	queue peerSet     // peers that are yet to be told
 	told  export      // what they were or will be told
 	wire  string      // of EVPN: the NLRI that they were or will be told, or that is taken back
+	heard bool        // of EVPN: the reader of Events has been told of a path, or is about to be
 }
 
 // export is what a destination looks like to other peers; its zero value

@@ -1,0 +1,138 @@
+package native
+
+import (
+	"net/netip"
+	"slices"
+
+	seam "frond/internal/bgp"
+)
+
+// originated is what this node originates.
+type originated struct {
+	unicast    *attributes
+	routes     map[netip.Prefix]struct{}
+	evpn       map[string]*evpnOrigin          // by key
+	sources    map[*seam.EVPNRoute]*evpnOrigin // the same
+	generation uint64                          // counts the sets that were handed over
+	shared     map[attributesKey]*attributes
+}
+
+// evpnOrigin is an originated EVPN route.
+type evpnOrigin struct {
+	route      *seam.EVPNRoute // as it was handed over last
+	attrs      *attributes
+	generation uint64 // of the last set that held it
+}
+
+// originate makes the node's own routes exactly those.
+func (s *Speaker) originate(routes []seam.Route) {
+	s.originateUnicast(routes)
+	s.originateEVPN(routes)
+}
+
+func (s *Speaker) originateUnicast(routes []seam.Route) {
+	if s.local.unicast == nil {
+		s.local.unicast = &attributes{localPref: defaultLocalPref}
+	}
+	unicast := make(map[netip.Prefix]struct{})
+	for _, r := range routes {
+		if r.EVPN == nil {
+			unicast[r.Prefix.Masked()] = struct{}{}
+		}
+	}
+	for prefix := range unicast {
+		s.unicast.originate(prefix, s.local.unicast, "")
+	}
+	for prefix := range s.local.routes {
+		if _, ok := unicast[prefix]; !ok {
+			s.unicast.originate(prefix, nil, "")
+		}
+	}
+	s.local.routes = unicast
+}
+
+// originateEVPN is called for every MAC that comes or goes, with all that
+// there are: a route that was handed over before is known by its address.
+func (s *Speaker) originateEVPN(routes []seam.Route) {
+	l := &s.local
+	if l.evpn == nil {
+		l.evpn, l.sources = make(map[string]*evpnOrigin), make(map[*seam.EVPNRoute]*evpnOrigin)
+	}
+	l.generation++
+	current := 0
+	for _, r := range routes {
+		if r.EVPN == nil {
+			continue
+		}
+		origin, known := l.sources[r.EVPN]
+		if !known {
+			origin = s.originateRoute(r.EVPN)
+		}
+		if origin.generation != l.generation {
+			origin.generation = l.generation
+			current++
+		}
+	}
+	if current == len(l.evpn) {
+		return
+	}
+	for key, origin := range l.evpn {
+		if origin.generation != l.generation {
+			delete(l.evpn, key)
+			delete(l.sources, origin.route)
+			s.evpn.originate(key, nil, "")
+		}
+	}
+}
+
+// originateRoute takes in a route that may be new, or an old one anew.
+func (s *Speaker) originateRoute(route *seam.EVPNRoute) *evpnOrigin {
+	l := &s.local
+	key := evpnKey(route.NLRI)
+	origin, known := l.evpn[key]
+	if !known {
+		origin = &evpnOrigin{}
+		l.evpn[key] = origin
+	}
+	if !known || !sameEVPN(*origin.route, *route) {
+		origin.attrs = l.share(evpnAttributes(route))
+		s.evpn.originate(key, origin.attrs, route.NLRI)
+	}
+	delete(l.sources, origin.route)
+	origin.route = route
+	l.sources[route] = origin
+	return origin
+}
+
+func sameEVPN(a, b seam.EVPNRoute) bool {
+	return a.NLRI == b.NLRI && a.NextHop == b.NextHop && a.PMSI == b.PMSI && slices.Equal(a.ExtendedCommunities, b.ExtendedCommunities)
+}
+
+// attributesKey is what tells the attributes of this node's EVPN routes apart.
+type attributesKey struct {
+	nextHop        netip.Addr
+	extended, pmsi string
+}
+
+// maxShared bounds the attributes that are remembered to be shared.
+const maxShared = 4096
+
+// share returns equal attributes that there are already, so that routes that
+// have them go into messages together.
+func (o *originated) share(a *attributes) *attributes {
+	key := attributesKey{a.nextHop, a.extended, a.pmsi}
+	if same, ok := o.shared[key]; ok {
+		return same
+	}
+	if o.shared == nil || len(o.shared) == maxShared {
+		o.shared = make(map[attributesKey]*attributes)
+	}
+	o.shared[key] = a
+	return a
+}
+
+func evpnAttributes(r *seam.EVPNRoute) *attributes {
+	a := &attributes{localPref: defaultLocalPref, nextHop: r.NextHop, pmsi: r.PMSI}
+	a.extended = encodeExtended(r.ExtendedCommunities)
+	return a
+}
