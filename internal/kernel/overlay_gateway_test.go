@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -56,7 +57,10 @@ func TestGateway(t *testing.T) {
 	if heard.Len() > 0 {
 		t.Errorf("the other node's guest heard:\n%s", heard.String())
 	}
-	if local := a.heard.macs; len(local) != 1 {
+	a.heard.mu.Lock()
+	local := maps.Clone(a.heard.macs)
+	a.heard.mu.Unlock()
+	if len(local) != 1 {
 		t.Errorf("stations of this node: %v, want the guest alone", local)
 	}
 
