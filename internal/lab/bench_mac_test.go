@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkMACs is the time from the first of many MACs behind a guest's port
+// BenchmarkGuestMACs is the time from the first of many MACs behind a guest's port
 // of leaf1 until leaf2's kernel sends to all of them, and from the port's end
 // until it sends to none; through a spine. The time until the MACs are in
 // leaf1's own bridge (s-entered) is part of it. Processor time is that of the
 // agent of leaf1, the spine and leaf2, for one time there and back.
-func BenchmarkMACs(b *testing.B) {
+func BenchmarkGuestMACs(b *testing.B) {
 	for _, many := range []int{10000, 50000} {
 		b.Run(fmt.Sprint(many), func(b *testing.B) {
 			waitForRTNL(b)
