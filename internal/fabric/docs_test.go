@@ -24,6 +24,7 @@ var sectionOf = map[string]string{
 	"Segment":               "segment",
 	"segments.NAME.gateway": "gateway",
 	"segments.NAME.dhcp":    "dhcp",
+	"Store":                 "store",
 }
 
 func reference(t *testing.T) string {

@@ -12,7 +12,7 @@ import (
 // keysOf are the keys that each mapping of the document may have. schema.json
 // has the same ones.
 var keysOf = map[string][]string{
-	"document": {"fabric", "underlay", "nodes", "segments"},
+	"document": {"fabric", "underlay", "nodes", "segments", "store"},
 	"underlay": {"loopbacks", "ports", "password_file", "bfd", "timers"},
 	"bfd":      {"interval", "multiplier"},
 	"timers":   {"hold", "keepalive"},
@@ -21,6 +21,7 @@ var keysOf = map[string][]string{
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes"},
 	"dhcp":     {"range", "dns", "lease"},
+	"store":    {"members", "endpoints", "ca_file", "cert_file", "key_file"},
 }
 
 // Defaults of what the document leaves out.
@@ -37,10 +38,10 @@ func defaultPorts() []string { return []string{"en*", "eth*"} }
 
 // decode takes each field by itself; what fields mean to each other is the
 // business of validate.
-func decode(v value, dir string) *Fabric {
+func decode(v value, dir string) (*Fabric, *storeChoice) {
 	m, ok := v.object(keysOf["document"])
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	underlay := func(v value) (Underlay, bool) { return decodeUnderlay(v, dir) }
 	f := &Fabric{
@@ -54,7 +55,8 @@ func decode(v value, dir string) *Fabric {
 	}
 	segments := func(v value) ([]Segment, bool) { return decodeSegments(v, nodes) }
 	f.Segments = optional(m, "segments", nil, segments)
-	return f
+	store := func(v value) (*storeChoice, bool) { return decodeStore(v, nodes, dir) }
+	return f, optional(m, "store", nil, store)
 }
 
 func decodeUnderlay(v value, dir string) (Underlay, bool) {

@@ -16,6 +16,7 @@ type Fabric struct {
 	Underlay Underlay
 	Nodes    []Node    // in the document's order
 	Segments []Segment // in the document's order
+	Store    *Store    // nil where nothing keeps leases
 }
 
 // Underlay is what all nodes of the fabric share.

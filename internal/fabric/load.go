@@ -57,12 +57,14 @@ func Parse(name string, data []byte, dir string) (*Fabric, error) {
 	if root == nil {
 		return nil, r.first()
 	}
-	f := decode(r.value(root, placeOfNode(root), ""), dir)
+	f, store := decode(r.value(root, placeOfNode(root), ""), dir)
 	if err := r.first(); err != nil {
 		return nil, err
 	}
 	derive(f, r)
+	deriveStore(f, store)
 	validate(f, r)
+	validateStore(f, store, r)
 	if err := r.first(); err != nil {
 		return nil, err
 	}

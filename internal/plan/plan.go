@@ -28,6 +28,7 @@ type Plan struct {
 	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
 	// sorted, each once.
 	Addresses []netip.Prefix
+	Store     *Store // nil where the fabric runs none
 
 	segments []fabric.Segment // that the node takes part in
 	devices  []string         // of all segments: frond's own, never ports
@@ -50,6 +51,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Addresses: prefixes(loopbacks(n), n.Anycast),
 		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
+	p.Store = storeOf(f, n.Name)
 	p.segments = segmentsOf(f, n.Name)
 	p.Originate = prefixes(p.Originate, served(p.segments))
 	for _, s := range f.Segments {
