@@ -130,7 +130,7 @@ func firstMembers(nodes []Node) []string {
 			others = append(others, n.Name)
 		}
 	}
-	all := append(spines, others...)
+	all := slices.Concat(spines, others)
 	if len(all) < defaultMembers {
 		return all[:1]
 	}

@@ -83,7 +83,7 @@ func TestWhatIsRefused(t *testing.T) {
 			"ca.crt is there already"},
 		"no CA": {func(t *testing.T, _ string) error { _, err := Issue(t.TempDir(), leaf1, now); return err },
 			`"frond pki init" makes it`},
-		"no key of the CA": {func(t *testing.T, dir string) error {
+		"no key of the CA": {func(_ *testing.T, dir string) error {
 			_ = os.Remove(filepath.Join(dir, "ca.key"))
 			_, err := Issue(dir, leaf1, now)
 			return err
