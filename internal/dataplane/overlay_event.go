@@ -57,6 +57,19 @@ type LocalOverflow struct {
 	Over  bool // false: over no more
 }
 
+// LocalLoops tells of ports that lead to each other, and where that is over.
+type LocalLoops []LocalLoop
+
+// LocalLoop is a port that was taken out of its bridge's forwarding because
+// what leaves by the other comes in by it. It may be the same port, where the
+// loop is behind it.
+type LocalLoop struct {
+	VNI    uint32
+	Port   string
+	Other  string
+	Looped bool // false: it forwards again
+}
+
 // OverlayDrifted tells that a device or an entry of frond's was changed by
 // somebody else, or that notifications were lost: look again.
 type OverlayDrifted struct{}
@@ -65,4 +78,5 @@ func (LocalMACs) overlayEvent()      {}
 func (LocalPortsGone) overlayEvent() {}
 func (LocalAddresses) overlayEvent() {}
 func (LocalOverflows) overlayEvent() {}
+func (LocalLoops) overlayEvent()     {}
 func (OverlayDrifted) overlayEvent() {}

@@ -64,6 +64,10 @@ func (t *Table) Observe(event dataplane.OverlayEvent) {
 		for _, p := range event {
 			t.portGone(p.VNI, p.Port)
 		}
+	case dataplane.LocalLoops:
+		for _, l := range event {
+			t.loop(l)
+		}
 	case dataplane.LocalOverflows:
 		for _, o := range event {
 			t.overflow(o)
@@ -221,6 +225,7 @@ func (t *Table) portGone(vni uint32, name string) {
 		return
 	}
 	delete(s.over, name)
+	delete(s.loops, name)
 	for m := range s.doubted {
 		if m.seenAt == name {
 			m.see("")
@@ -247,6 +252,28 @@ func (t *Table) overflow(o dataplane.LocalOverflow) {
 		delete(s.over, o.Port)
 	} else if _, known := s.over[o.Port]; !known {
 		s.over[o.Port] = overflow{o.Limit, t.config.Now()}
+	}
+}
+
+// loop takes note of a port that loops, or does so no more. What moved too
+// often meanwhile did so because of the loop.
+func (t *Table) loop(l dataplane.LocalLoop) {
+	s, ok := t.segments[l.VNI]
+	if !ok {
+		return
+	}
+	if !l.Looped {
+		delete(s.loops, l.Port)
+		return
+	}
+	s.loops[l.Port] = loop{l.Other, t.config.Now()}
+	for _, f := range slices.Clone(t.frozen) {
+		switch {
+		case f.station != nil && f.station.segment == s:
+			t.thaw(f.station)
+		case f.address != nil && f.address.segment == s:
+			t.thawAddress(f.address)
+		}
 	}
 }
 

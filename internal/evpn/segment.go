@@ -19,6 +19,7 @@ type segment struct {
 	floods    map[*remote]struct{}      // Multicast routes
 	unlearned map[*station]struct{}     // stations of which only addresses were seen
 	doubted   map[*station]struct{}     // stations that were seen where they may not be
+	loops     map[string]loop           // ports that are blocked because of a loop
 	over      map[string]overflow       // ports with more behind them than is told of
 	prefixes  map[netip.Prefix]struct{} // originated from here
 	flood     []netip.Addr              // as told
@@ -28,6 +29,12 @@ type segment struct {
 // overflow is since when a port has more MACs than its limit.
 type overflow struct {
 	limit int
+	since time.Time
+}
+
+// loop is since when a port is blocked, and where it leads to.
+type loop struct {
+	other string
 	since time.Time
 }
 
@@ -73,6 +80,7 @@ func (t *Table) addSegment(config dataplane.Segment) {
 		unlearned: make(map[*station]struct{}),
 		doubted:   make(map[*station]struct{}),
 		over:      make(map[string]overflow),
+		loops:     make(map[string]loop),
 		prefixes:  make(map[netip.Prefix]struct{}),
 	}
 	t.segments[config.VNI] = s

@@ -152,6 +152,10 @@ func (t *Table) segmentProblems(s *segment) []Problem {
 			add(p.since, "port %s has brought %d MACs, which is its limit: %s refused", p.name, len(p.macs), count(p.refused, "further sighting"))
 		}
 	}
+	for port, l := range s.loops {
+		add(l.since, "port %s loops to port %s: it is taken out of %s until it does not; are two ports cabled together, or does a guest bridge them?",
+			port, l.other, s.config.Bridge)
+	}
 	for port, o := range s.over {
 		if p := s.ports[port]; p == nil || p.refused == 0 {
 			add(o.since, "port %s has brought %d MACs, which is its limit: further ones are not told of", port, o.limit)

@@ -27,6 +27,8 @@ type overlayLink struct {
 	dataplane.InstalledDevice
 	index  uint32
 	master uint32 // index of the bridge that it is a port of, 0: none
+	// blocked: frond has taken it out of its bridge's forwarding.
+	blocked bool
 }
 
 // parseOverlayLink reads struct ifinfomsg and its attributes.
@@ -79,6 +81,8 @@ func (l *overlayLink) parseInfo(info []byte) {
 			l.parseVXLAN(value)
 		case kind == unix.IFLA_INFO_SLAVE_DATA && portOf == dataplane.KindBridge && l.Kind == dataplane.KindVXLAN:
 			l.parseBridgePort(value)
+		case kind == unix.IFLA_INFO_SLAVE_DATA && portOf == dataplane.KindBridge:
+			l.parseBlocked(value)
 		}
 	}
 }
@@ -130,6 +134,19 @@ func (l *overlayLink) parseBridgePort(data []byte) {
 			l.NeighSuppress = isOn(value)
 		}
 	}
+}
+
+func (l *overlayLink) parseBlocked(data []byte) {
+	var disabled, marked bool
+	for kind, value := range attributes(data) {
+		switch kind {
+		case unix.IFLA_BRPORT_STATE:
+			disabled = len(value) == 1 && value[0] == portDisabled
+		case unix.IFLA_BRPORT_COST:
+			marked = number(value) == costBlocked
+		}
+	}
+	l.blocked = disabled && marked
 }
 
 // parseFamilies reads IFLA_AF_SPEC: what IPv4 and IPv6 do on the link.

@@ -153,7 +153,7 @@ func FuzzOverlayInput(f *testing.F) {
 		if mac, ip, ok := announced(data); ok && (mac.IsGroup() || !ip.IsValid()) {
 			t.Errorf("%s at %s", ip, mac)
 		}
-		board := newSwitchboard(new(overlayNews), func(uint32, dataplane.LocalPort) func() { return func() {} })
+		board := newSwitchboard(new(overlayNews), func(uint32, dataplane.LocalPort) func() { return func() {} }, func(uint32) {})
 		board.setSegments([]dataplane.Segment{{Bridge: "br"}})
 		for m := range parse(data) {
 			board.notice(m)
@@ -198,7 +198,7 @@ func TestOverlayNews(t *testing.T) {
 // A MAC that moves from port to port counts where it is.
 func TestSwitchboardMove(t *testing.T) {
 	news := new(overlayNews)
-	board := newSwitchboard(news, func(uint32, dataplane.LocalPort) func() { return func() {} })
+	board := newSwitchboard(news, func(uint32, dataplane.LocalPort) func() { return func() {} }, func(uint32) {})
 	board.setSegments([]dataplane.Segment{{Name: "blue", Bridge: "br", VXLAN: "vx", VNI: 100, MACLimit: 1}})
 	bridge := overlayLink{index: 1}
 	bridge.Name, bridge.Kind, bridge.Owned = "br", dataplane.KindBridge, true

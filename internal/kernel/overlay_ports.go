@@ -20,8 +20,10 @@ type switchboard struct {
 	where    map[dataplane.MACKey]uint32 // index of the port
 	news     *overlayNews
 	// tap begins to listen to what guests say on a port, until it is closed.
-	tap    func(index uint32, port dataplane.LocalPort) (closeTap func())
-	closed bool
+	tap func(index uint32, port dataplane.LocalPort) (closeTap func())
+	// suspect is told of ports that a MAC has moved between.
+	suspect func(index uint32)
+	closed  bool
 	// lost and unclear tell that everything must be read anew: because
 	// notifications are lost, or because a port may be over its limit.
 	lost, unclear bool
@@ -36,13 +38,14 @@ type guestPort struct {
 	closeTap func()
 }
 
-func newSwitchboard(news *overlayNews, tap func(uint32, dataplane.LocalPort) func()) *switchboard {
+func newSwitchboard(news *overlayNews, tap func(uint32, dataplane.LocalPort) func(), suspect func(uint32)) *switchboard {
 	return &switchboard{
-		links: make(map[uint32]overlayLink),
-		ports: make(map[uint32]*guestPort),
-		where: make(map[dataplane.MACKey]uint32),
-		news:  news,
-		tap:   tap,
+		links:   make(map[uint32]overlayLink),
+		ports:   make(map[uint32]*guestPort),
+		where:   make(map[dataplane.MACKey]uint32),
+		news:    news,
+		tap:     tap,
+		suspect: suspect,
 	}
 }
 
@@ -130,6 +133,9 @@ func (s *switchboard) arrange(index uint32) {
 	if !watched || s.closed {
 		return
 	}
+	if s.links[index].blocked {
+		s.suspect(index) // by the run before: is there still a loop?
+	}
 	s.ports[index] = &guestPort{
 		LocalPort: want,
 		limit:     segment.MACLimit,
@@ -198,6 +204,8 @@ func (s *switchboard) learn(e entry) {
 	}
 	if before, ok := s.where[key]; ok && before != e.index {
 		s.leave(before, e.mac)
+		s.suspect(before)
+		s.suspect(e.index)
 	}
 	port.macs[e.mac] = struct{}{}
 	s.where[key] = e.index
@@ -299,6 +307,7 @@ type overlayNews struct {
 	addresses map[addressKey]dataplane.LocalAddress
 	waiting   map[dataplane.LocalPort]int // addresses of each port
 	overflows map[dataplane.LocalPort]dataplane.LocalOverflow
+	loops     map[dataplane.LocalPort]dataplane.LocalLoop
 	drifted   bool
 }
 
@@ -321,6 +330,7 @@ func (n *overlayNews) portGone(port dataplane.LocalPort) {
 	maps.DeleteFunc(n.addresses, func(key addressKey, _ dataplane.LocalAddress) bool { return key.port == port })
 	delete(n.waiting, port)
 	delete(n.overflows, port)
+	delete(n.loops, port)
 }
 
 func (n *overlayNews) mac(key dataplane.MACKey, told dataplane.LocalMAC) {
@@ -337,6 +347,13 @@ func (n *overlayNews) overflow(port *guestPort) {
 	n.overflows[port.LocalPort] = dataplane.LocalOverflow{
 		VNI: port.VNI, Port: port.Port, Limit: port.limit, Over: port.over,
 	}
+}
+
+func (n *overlayNews) loop(told dataplane.LocalLoop) {
+	if n.loops == nil {
+		n.loops = make(map[dataplane.LocalPort]dataplane.LocalLoop)
+	}
+	n.loops[dataplane.LocalPort{VNI: told.VNI, Port: told.Port}] = told
 }
 
 func (n *overlayNews) address(port dataplane.LocalPort, told dataplane.LocalAddress) {
@@ -367,6 +384,9 @@ func (n *overlayNews) take() []dataplane.OverlayEvent {
 	}
 	if len(news.overflows) > 0 {
 		events = append(events, dataplane.LocalOverflows(slices.Collect(maps.Values(news.overflows))))
+	}
+	if len(news.loops) > 0 {
+		events = append(events, dataplane.LocalLoops(slices.Collect(maps.Values(news.loops))))
 	}
 	if len(news.macs) > 0 {
 		events = append(events, dataplane.LocalMACs(slices.Collect(maps.Values(news.macs))))

@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 
@@ -19,9 +18,10 @@ const (
 )
 
 // tap listens to what guests say of themselves on a port. The frames are
-// those that come in by the port, so none is from another node.
+// those that come in by the port, so none is from another node, and of them
+// only announcements: the rest costs no copy.
 func (w *OverlayWatch) tap(index uint32, port dataplane.LocalPort) (closeTap func()) {
-	socket, err := w.kernel.openTap(index)
+	socket, err := w.kernel.openPacket(index, announcementFilter)
 	if err != nil {
 		if !errors.Is(err, unix.ENODEV) { // gone already
 			w.kernel.log.Warn("cannot listen to guests' addresses", "port", port.Port, "error", err)
@@ -55,41 +55,6 @@ func (w *OverlayWatch) listenTo(socket *os.File, port dataplane.LocalPort) {
 		w.mu.Unlock()
 		signal(w.news)
 	}
-}
-
-// openTap opens a packet(7) socket that gets only what a port receives, and
-// of that only announcements: the rest costs no copy.
-func (k *Kernel) openTap(index uint32) (*os.File, error) {
-	var fd int
-	err := k.inside(func() (err error) {
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	socket := os.NewFile(uintptr(fd), "packet")
-	if err := bindTap(fd, index); err != nil {
-		_ = socket.Close()
-		return nil, err
-	}
-	return socket, nil
-}
-
-func bindTap(fd int, index uint32) error {
-	filter, err := bpf.Assemble(announcementFilter)
-	if err != nil {
-		return fmt.Errorf("assemble the filter of announcements: %w", err)
-	}
-	if err := attachFilter(fd, filter); err != nil {
-		return fmt.Errorf("attach the filter: %w", err)
-	}
-	// Before Linux 4.20 what leaves is seen too, which says nothing of guests
-	// that the MAC would not tell.
-	_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, tapBuffer)
-	everything := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})
-	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: int(index)})
 }
 
 // Offsets in an Ethernet frame.

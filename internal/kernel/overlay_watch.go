@@ -29,6 +29,7 @@ type OverlayWatch struct {
 	events chan dataplane.OverlayEvent
 	news   chan struct{} // capacity 1
 	reread chan struct{} // capacity 1: read everything, when it is time
+	guard  *loopGuard
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -54,7 +55,8 @@ func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
 		news:   make(chan struct{}, 1),
 		reread: make(chan struct{}, 1),
 	}
-	w.board = newSwitchboard(&w.pending, w.tap)
+	w.guard = newLoopGuard(w)
+	w.board = newSwitchboard(&w.pending, w.tap, w.guard.suspect)
 	go w.run(ctx)
 	return w, nil
 }
@@ -167,6 +169,7 @@ func (w *OverlayWatch) run(ctx context.Context) {
 			w.kernel.log.Error("segments' notifications cannot be heard any more", "error", err)
 		}
 	})
+	w.work.Go(func() { w.guard.run(ctx) })
 	w.work.Go(func() { w.readAllInTurn(ctx) })
 	w.hand(ctx)
 	_ = w.socket.Close()

@@ -1,0 +1,90 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"frond/internal/dataplane"
+
+	"golang.org/x/sys/unix"
+)
+
+// Values of a bridge's port (linux/if_bridge.h). Without spanning tree, a
+// port's cost means nothing to the kernel: here it tells a port that frond
+// has blocked from one that the operator has.
+const (
+	portDisabled   = 0 // BR_STATE_DISABLED; any other state the kernel changes by itself
+	portForwarding = 3 // BR_STATE_FORWARDING
+	costBlocked    = 0xf20d
+	costUsual      = 100
+)
+
+// setBlocked takes a port out of its bridge's forwarding or puts it back, and
+// has the bridge forget what it has learned on it and on the other: in a
+// loop that is wrong on both.
+func (w *OverlayWatch) setBlocked(index, other uint32, blocked bool) error {
+	var b batch
+	state, cost := byte(portForwarding), uint32(costUsual)
+	if blocked {
+		state, cost = portDisabled, costBlocked
+	}
+	b.beginPort(index, func(port []byte) []byte {
+		port = appendAttribute(port, unix.IFLA_BRPORT_COST, binary.NativeEndian.AppendUint32(nil, cost))
+		port = appendAttribute(port, unix.IFLA_BRPORT_STATE, []byte{state})
+		return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil)
+	})
+	if other != index {
+		b.beginPort(other, func(port []byte) []byte { return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil) })
+	}
+	var err error
+	w.kernel.with(func(c *conn) { err = c.executeAll(&b) })
+	if errors.Is(err, unix.ENODEV) {
+		return nil // gone, and the loop with it
+	}
+	return err
+}
+
+// beginPort encodes a change of a bridge's port.
+func (b *batch) beginPort(index uint32, attributes func([]byte) []byte) {
+	body := ifinfomsg(0, 0)
+	body[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(body[4:], index)
+	b.begin(unix.RTM_SETLINK, 0, body...)
+	b.attribute(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, attributes(nil))
+}
+
+// guestLink returns a port that guests are behind.
+func (w *OverlayWatch) guestLink(index uint32) (guestLink, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	port, ok := w.board.ports[index]
+	if !ok {
+		return guestLink{}, false
+	}
+	link := w.board.links[index]
+	return guestLink{LocalPort: port.LocalPort, index: index, bridge: w.board.links[link.master].MAC, blocked: link.blocked}, true
+}
+
+// looped tells of a loop. What was learned on both ports is forgotten, and
+// read anew as the kernel has it by now.
+func (w *OverlayWatch) looped(blocked, other guestLink) {
+	w.mu.Lock()
+	for _, s := range []guestLink{blocked, other} {
+		if port, ok := w.board.ports[s.index]; ok {
+			w.board.removePort(s.index, port)
+			w.board.arrange(s.index)
+		}
+	}
+	w.pending.loop(dataplane.LocalLoop{VNI: blocked.VNI, Port: blocked.Port, Other: other.Port, Looped: true})
+	w.board.lost = true
+	w.mu.Unlock()
+	signal(w.reread)
+	signal(w.news)
+}
+
+func (w *OverlayWatch) unlooped(s guestLink) {
+	w.mu.Lock()
+	w.pending.loop(dataplane.LocalLoop{VNI: s.VNI, Port: s.Port})
+	w.mu.Unlock()
+	signal(w.news)
+}
