@@ -587,6 +587,33 @@ func TestLoopBetweenPortsIsNamed(t *testing.T) {
 	r.wantProblem("02:00:00:00:00:01 has moved", "port loop")
 }
 
+// What a loop has moved about counts for nothing once the loop is found.
+func TestLoopIsFound(t *testing.T) {
+	r := newRig(t, vtepA, 100)
+	r.learn(macip(vtepB, mac2, "", 0))
+	for i := range 50 {
+		port := fmt.Sprint("loop", i%2)
+		r.appears(100, mac1, "g1")
+		r.appears(100, mac1, port)
+		r.appears(100, mac2, port)
+		r.learn(macip(vtepB, mac2, "", uint32(2*i)))
+	}
+	r.wantProblem("02:00:00:00:00:01 has moved", "02:00:00:00:00:02 has moved")
+	r.unplug(100, "loop0")
+	r.unplug(100, "loop1")
+	r.Observe(dataplane.LocalLoops{{VNI: 100, Port: "loop1", Other: "loop0", Looped: true}, {VNI: 7, Port: "loop1", Looped: true}})
+	r.wantProblem("port loop1 loops to port loop0")
+	r.wantMAC(mac2, vtepB)
+	r.appears(100, mac1, "g1")
+	r.wantTold(told1 + " 0")
+	r.check()
+	r.Observe(dataplane.LocalLoops{{VNI: 100, Port: "loop1"}})
+	r.wantProblem()
+	r.Observe(dataplane.LocalLoops{{VNI: 100, Port: "loop1", Other: "loop0", Looped: true}})
+	r.unplug(100, "loop1")
+	r.wantProblem()
+}
+
 func TestDuplicateAddressFreezes(t *testing.T) {
 	r := newRig(t, vtepA, 100)
 	r.appears(100, mac1, "g1")

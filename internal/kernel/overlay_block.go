@@ -36,10 +36,22 @@ func (w *OverlayWatch) setBlocked(index, other uint32, blocked bool) error {
 	if other != index {
 		b.beginPort(other, func(port []byte) []byte { return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil) })
 	}
+	var refused map[int]error
 	var err error
-	w.kernel.with(func(c *conn) { err = c.executeAll(&b) })
-	if errors.Is(err, unix.ENODEV) {
-		return nil // gone, and the loop with it
+	w.kernel.with(func(c *conn) { refused, err = c.execute(&b) })
+	if err == nil {
+		err = refused[0] // the other may be a port no more, and the loop gone with it
+	}
+	if err == nil {
+		w.mu.Lock()
+		if link, ok := w.board.links[index]; ok { // the kernel does not tell of it
+			link.blocked = blocked
+			w.board.links[index] = link
+		}
+		w.mu.Unlock()
+	}
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // not a port any more
 	}
 	return err
 }
@@ -63,6 +75,19 @@ func (w *OverlayWatch) guestLink(index uint32) (guestLink, bool) {
 	}
 	link := w.board.links[index]
 	return guestLink{LocalPort: port.LocalPort, index: index, bridge: w.board.links[link.master].MAC, blocked: link.blocked}, true
+}
+
+// portsOf returns the ports of a segment that guests are behind.
+func (w *OverlayWatch) portsOf(vni uint32) []uint32 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var indexes []uint32
+	for index, port := range w.board.ports {
+		if port.VNI == vni {
+			indexes = append(indexes, index)
+		}
+	}
+	return indexes
 }
 
 // looped tells of a loop. What was learned on both ports is forgotten, and

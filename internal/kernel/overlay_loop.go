@@ -20,6 +20,7 @@ import (
 const (
 	loopInterval = 20 * time.Millisecond // between probes; in a storm most are lost
 	loopPatience = 2 * time.Second       // for a probe to come back, since a MAC last moved
+	loopRepeat   = time.Second           // between attempts to block a port
 	loopRelease  = 3 * time.Second       // since the last one that came back
 	maxSuspects  = 64                    // ports that are probed at a time
 )
@@ -40,8 +41,8 @@ type suspect struct {
 	socket  *probeSocket
 	until   time.Time // suspected until then
 	echo    time.Time // when a probe last came in that blocks it
-	source  uint32    // the port that the probe was sent by
 	blocked bool
+	told    bool
 	applied time.Time // when the kernel was last told to block it
 }
 
@@ -120,10 +121,13 @@ func (g *loopGuard) begin(index uint32, now time.Time) {
 		return
 	}
 	s := &suspect{link: link, socket: socket, until: now.Add(loopPatience)}
-	if link.blocked { // by the run before
-		s.blocked, s.echo, s.applied, s.source = true, now, now, index
-	}
 	g.suspects[index] = s
+	if link.blocked { // by the run before: any port may be the other one
+		s.blocked, s.echo = true, now
+		for _, other := range g.watch.portsOf(link.VNI) {
+			g.begin(other, now)
+		}
+	}
 }
 
 // echoed takes in a probe. Of the two ports of a loop, that with the higher
@@ -133,20 +137,21 @@ func (g *loopGuard) echoed(probe loopProbe, now time.Time) {
 	if to == nil || from == nil || to.link.VNI != from.link.VNI || probe.to < probe.from {
 		return
 	}
-	to.echo, to.source = now, probe.from
+	to.echo = now
 	from.until = now.Add(loopRelease + loopPatience)
 	to.until = from.until
-	if to.blocked && now.Sub(to.applied) < time.Second {
+	if now.Sub(to.applied) < loopRepeat {
 		return
 	}
 	// Again from time to time: a port that goes down and up is forwarding.
-	news := !to.blocked
+	to.applied = now
 	if err := g.watch.setBlocked(to.link.index, from.link.index, true); err != nil {
 		g.watch.kernel.log.Warn("cannot take a looping port out of forwarding", "port", to.link.Port, "error", err)
 		return
 	}
-	to.blocked, to.applied = true, now
-	if news {
+	to.blocked = true
+	if !to.told {
+		to.told = true
 		g.watch.kernel.log.Warn("two ports lead to each other: one is taken out of forwarding", "port", to.link.Port, "other", from.link.Port)
 		g.watch.looped(to.link, from.link)
 	}
@@ -176,7 +181,7 @@ func (g *loopGuard) release(s *suspect) {
 		s.echo = time.Now() // and try again
 		return
 	}
-	s.blocked = false
+	s.blocked, s.told = false, false
 	g.watch.kernel.log.Info("a loop is gone: its port forwards again", "port", s.link.Port)
 	g.watch.unlooped(s.link)
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 
@@ -59,10 +60,10 @@ func (s *probeSocket) listen(heard chan<- loopProbe) {
 	buf := make([]byte, sizeProbe)
 	for {
 		n, err := receiveFrom(raw, buf)
-		if err == unix.ENETDOWN { //nolint:errorlint // as recvfrom(2) gives it
+		switch {
+		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return // closed
 		}
 		if from, ok := sentBy(buf[:n], s.nonce); ok {

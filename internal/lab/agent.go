@@ -126,6 +126,20 @@ func namespaceOf(pid int) (uint64, error) {
 	return st.Ino, nil
 }
 
+// isEnding tells that a process is gone but for what the kernel has yet to
+// close: another one that is started now would find its sockets in use.
+func isEnding(pid int) bool {
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ") // after the name (proc(5))
+	threads, err := os.ReadDir(filepath.Join(proc, "task"))
+	_, other := namespaceOf(pid)
+	return other != nil && err == nil && (len(threads) > 1 || !strings.HasPrefix(state, "Z"))
+}
+
 const pollInterval = 10 * time.Millisecond
 
 func (l *Lab) signalAgent(ctx context.Context, node string, sig syscall.Signal) error {
@@ -142,7 +156,7 @@ func (l *Lab) signalAgent(ctx context.Context, node string, sig syscall.Signal) 
 		}
 		return poll(ctx, func() bool {
 			_, lives := l.AgentPID(node)
-			return !lives
+			return !lives && !isEnding(pid)
 		}, fmt.Sprintf("the agent of %s has not ended", node))
 	})
 }
