@@ -19,41 +19,42 @@ const (
 	costUsual      = 100
 )
 
-// setBlocked takes a port out of its bridge's forwarding or puts it back, and
-// has the bridge forget what it has learned on it and on the other: in a
-// loop that is wrong on both.
-func (w *OverlayWatch) setBlocked(index, other uint32, blocked bool) error {
+// block takes a port out of its bridge's forwarding.
+func (w *OverlayWatch) block(index uint32) error { return w.setPort(index, portDisabled, costBlocked) }
+
+// unblock puts a port back.
+func (w *OverlayWatch) unblock(index uint32) error {
+	return w.setPort(index, portForwarding, costUsual)
+}
+
+func (w *OverlayWatch) setPort(index uint32, state byte, cost uint32) error {
 	var b batch
-	state, cost := byte(portForwarding), uint32(costUsual)
-	if blocked {
-		state, cost = portDisabled, costBlocked
-	}
 	b.beginPort(index, func(port []byte) []byte {
 		port = appendAttribute(port, unix.IFLA_BRPORT_COST, binary.NativeEndian.AppendUint32(nil, cost))
-		port = appendAttribute(port, unix.IFLA_BRPORT_STATE, []byte{state})
-		return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil)
+		return appendAttribute(port, unix.IFLA_BRPORT_STATE, []byte{state})
 	})
-	if other != index {
-		b.beginPort(other, func(port []byte) []byte { return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil) })
-	}
-	var refused map[int]error
 	var err error
-	w.kernel.with(func(c *conn) { refused, err = c.execute(&b) })
-	if err == nil {
-		err = refused[0] // the other may be a port no more, and the loop gone with it
-	}
-	if err == nil {
-		w.mu.Lock()
-		if link, ok := w.board.links[index]; ok { // the kernel does not tell of it
-			link.blocked = blocked
-			w.board.links[index] = link
-		}
-		w.mu.Unlock()
-	}
+	w.kernel.with(func(c *conn) { err = c.executeAll(&b) })
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil // not a port any more
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if link, ok := w.board.links[index]; ok { // the kernel does not tell of it
+		link.blocked = state == portDisabled
+		w.board.links[index] = link
+	}
+	return nil
+}
+
+// flush has a bridge forget what it has learned on a port.
+func (w *OverlayWatch) flush(index uint32) {
+	var b batch
+	b.beginPort(index, func(port []byte) []byte { return appendAttribute(port, unix.IFLA_BRPORT_FLUSH, nil) })
+	w.kernel.with(func(c *conn) { _ = c.executeAll(&b) }) // fails for what is not a port any more
 }
 
 // beginPort encodes a change of a bridge's port.
@@ -74,7 +75,21 @@ func (w *OverlayWatch) guestLink(index uint32) (guestLink, bool) {
 		return guestLink{}, false
 	}
 	link := w.board.links[index]
-	return guestLink{LocalPort: port.LocalPort, index: index, bridge: w.board.links[link.master].MAC, blocked: link.blocked}, true
+	found := guestLink{LocalPort: port.LocalPort, index: index, bridge: w.board.links[link.master].MAC, blocked: link.blocked}
+	for _, other := range w.board.links {
+		if other.master == link.master && other.Kind == dataplane.KindVXLAN && other.Owned {
+			found.vxlan = other.mac
+		}
+	}
+	return found, true
+}
+
+// hasPort tells whether a port is still what it was.
+func (w *OverlayWatch) hasPort(link guestLink) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	port, ok := w.board.ports[link.index]
+	return ok && port.LocalPort == link.LocalPort
 }
 
 // portsOf returns the ports of a segment that guests are behind.
@@ -90,9 +105,11 @@ func (w *OverlayWatch) portsOf(vni uint32) []uint32 {
 	return indexes
 }
 
-// looped tells of a loop. What was learned on both ports is forgotten, and
-// read anew as the kernel has it by now.
+// looped tells of a loop. What was learned on both ports is as wrong as the
+// loop: kernel and board forget it, and everything is read anew.
 func (w *OverlayWatch) looped(blocked, other guestLink) {
+	w.flush(blocked.index)
+	w.flush(other.index)
 	w.mu.Lock()
 	for _, s := range []guestLink{blocked, other} {
 		if port, ok := w.board.ports[s.index]; ok {

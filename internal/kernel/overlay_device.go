@@ -26,6 +26,7 @@ const (
 type overlayLink struct {
 	dataplane.InstalledDevice
 	index  uint32
+	mac    dataplane.MAC
 	master uint32 // index of the bridge that it is a port of, 0: none
 	// blocked: frond has taken it out of its bridge's forwarding.
 	blocked bool
@@ -39,7 +40,6 @@ func parseOverlayLink(m message) (overlayLink, bool) {
 	link := overlayLink{index: binary.NativeEndian.Uint32(m.body[4:])}
 	link.Up = binary.NativeEndian.Uint32(m.body[8:])&unix.IFF_UP != 0
 	link.Deaf = true
-	var mac dataplane.MAC
 	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -49,7 +49,7 @@ func parseOverlayLink(m message) (overlayLink, bool) {
 		case unix.IFLA_MTU:
 			link.MTU = int(number(value))
 		case unix.IFLA_ADDRESS:
-			copy(mac[:], value)
+			copy(link.mac[:], value)
 		case unix.IFLA_MASTER:
 			link.master = number(value)
 		case unix.IFLA_LINKINFO:
@@ -59,7 +59,7 @@ func parseOverlayLink(m message) (overlayLink, bool) {
 		}
 	}
 	if link.Kind == dataplane.KindBridge {
-		link.MAC = mac
+		link.MAC = link.mac
 	}
 	ours := link.Kind == dataplane.KindBridge || link.Kind == dataplane.KindVXLAN
 	link.Owned = ours && strings.HasPrefix(link.Alias, dataplane.AliasPrefix)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"frond/internal/dataplane"
@@ -144,6 +145,7 @@ func TestAnnouncements(t *testing.T) {
 func FuzzOverlayInput(f *testing.F) {
 	f.Add(ethernet(guestMAC, unix.ETH_P_ARP, arpPacket(guestMAC, guest4)))
 	f.Add(ethernet(guestMAC, unix.ETH_P_IPV6, neighborPacket(255, neighborAdvert, other6, guest6, option(2, guestMAC)...)))
+	f.Add(ethernet(guestMAC, probeEtherType, []byte(probeMark+"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x07")))
 	var b batch
 	b.createDevice(dataplane.Device{Name: "vx", Kind: dataplane.KindVXLAN, Local: guest4})
 	b.setMAC(dataplane.SetMAC{VTEP: guest4}, 1)
@@ -152,6 +154,9 @@ func FuzzOverlayInput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if mac, ip, ok := announced(data); ok && (mac.IsGroup() || !ip.IsValid()) {
 			t.Errorf("%s at %s", ip, mac)
+		}
+		if _, ok := sentBy(data, [8]byte{1}); ok != (len(data) >= offsetSentBy+4 && strings.HasPrefix(string(data[sizeEthernet:]), probeMark+"\x01\x00\x00\x00\x00\x00\x00\x00")) {
+			t.Errorf("taken for a probe: %v", ok)
 		}
 		board := newSwitchboard(new(overlayNews), func(uint32, dataplane.LocalPort) func() { return func() {} }, func(uint32) {})
 		board.setSegments([]dataplane.Segment{{Bridge: "br"}})

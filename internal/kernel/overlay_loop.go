@@ -18,11 +18,12 @@ import (
 // heard it is taken out of forwarding. It goes on to be probed, and comes
 // back once it has heard nothing for a while.
 const (
-	loopInterval = 20 * time.Millisecond // between probes; in a storm most are lost
-	loopPatience = 2 * time.Second       // for a probe to come back, since a MAC last moved
-	loopRepeat   = time.Second           // between attempts to block a port
-	loopRelease  = 3 * time.Second       // since the last one that came back
-	maxSuspects  = 64                    // ports that are probed at a time
+	loopInterval = 20 * time.Millisecond  // between probes; in a storm most are lost
+	loopPatience = 2 * time.Second        // for a probe to come back, since a MAC last moved
+	loopRepeat   = 200 * time.Millisecond // between attempts to block a port
+	loopFlushes  = 2                      // of them that have the bridge forget: frames are still under way at the first
+	loopRelease  = 3 * time.Second        // since the last one that came back
+	maxSuspects  = 64                     // ports that are probed at a time
 )
 
 // loopGuard finds loops and opens them. It belongs to the goroutine of run;
@@ -40,9 +41,9 @@ type suspect struct {
 	link    guestLink
 	socket  *probeSocket
 	until   time.Time // suspected until then
-	echo    time.Time // when a probe last came in that blocks it
+	echo    time.Time // when a probe last came back that blocks it
 	blocked bool
-	told    bool
+	flushes int       // that are left
 	applied time.Time // when the kernel was last told to block it
 }
 
@@ -51,6 +52,7 @@ type guestLink struct {
 	dataplane.LocalPort
 	index  uint32
 	bridge dataplane.MAC
+	vxlan  dataplane.MAC
 	// blocked: the kernel shows it as taken out of forwarding by frond.
 	blocked bool
 }
@@ -120,7 +122,7 @@ func (g *loopGuard) begin(index uint32, now time.Time) {
 		}
 		return
 	}
-	s := &suspect{link: link, socket: socket, until: now.Add(loopPatience)}
+	s := &suspect{link: link, socket: socket, until: now.Add(loopPatience), flushes: loopFlushes}
 	g.suspects[index] = s
 	if link.blocked { // by the run before: any port may be the other one
 		s.blocked, s.echo = true, now
@@ -131,37 +133,38 @@ func (g *loopGuard) begin(index uint32, now time.Time) {
 }
 
 // echoed takes in a probe. Of the two ports of a loop, that with the higher
-// index is blocked, so that one of them stays.
+// index is blocked, whichever heard the other, so that one of them stays.
 func (g *loopGuard) echoed(probe loopProbe, now time.Time) {
-	to, from := g.suspects[probe.to], g.suspects[probe.from]
-	if to == nil || from == nil || to.link.VNI != from.link.VNI || probe.to < probe.from {
+	port, other := g.suspects[max(probe.to, probe.from)], g.suspects[min(probe.to, probe.from)]
+	if port == nil || other == nil || port.link.VNI != other.link.VNI {
 		return
 	}
-	to.echo = now
-	from.until = now.Add(loopRelease + loopPatience)
-	to.until = from.until
-	if now.Sub(to.applied) < loopRepeat {
+	port.echo = now
+	other.until = now.Add(loopRelease + loopPatience)
+	port.until = other.until
+	if now.Sub(port.applied) < loopRepeat {
 		return
 	}
 	// Again from time to time: a port that goes down and up is forwarding.
-	to.applied = now
-	if err := g.watch.setBlocked(to.link.index, from.link.index, true); err != nil {
-		g.watch.kernel.log.Warn("cannot take a looping port out of forwarding", "port", to.link.Port, "error", err)
+	port.applied = now
+	if err := g.watch.block(port.link.index); err != nil {
+		g.watch.kernel.log.Warn("cannot take a looping port out of forwarding", "port", port.link.Port, "error", err)
 		return
 	}
-	to.blocked = true
-	if !to.told {
-		to.told = true
-		g.watch.kernel.log.Warn("two ports lead to each other: one is taken out of forwarding", "port", to.link.Port, "other", from.link.Port)
-		g.watch.looped(to.link, from.link)
+	port.blocked = true
+	if port.flushes == loopFlushes {
+		g.watch.kernel.log.Warn("two ports lead to each other: one is taken out of forwarding", "port", port.link.Port, "other", other.link.Port)
+	}
+	if port.flushes > 0 {
+		port.flushes--
+		g.watch.looped(port.link, other.link)
 	}
 }
 
 // tick probes, and ends what is over.
 func (g *loopGuard) tick(now time.Time) {
 	for index, s := range g.suspects {
-		current, ok := g.watch.guestLink(index)
-		gone := !ok || current.LocalPort != s.link.LocalPort
+		gone := !g.watch.hasPort(s.link)
 		if s.blocked && !gone && now.Sub(s.echo) >= loopRelease {
 			g.release(s)
 		}
@@ -170,18 +173,18 @@ func (g *loopGuard) tick(now time.Time) {
 			delete(g.suspects, index)
 			continue
 		}
-		s.socket.send(s.link.bridge)
+		s.socket.send(s.link.bridge, s.link.vxlan)
 	}
 }
 
 // release lets a port forward again. Should that be too early, MACs will move.
 func (g *loopGuard) release(s *suspect) {
-	if err := g.watch.setBlocked(s.link.index, s.link.index, false); err != nil {
+	if err := g.watch.unblock(s.link.index); err != nil {
 		g.watch.kernel.log.Warn("cannot let a port forward again", "port", s.link.Port, "error", err)
 		s.echo = time.Now() // and try again
 		return
 	}
-	s.blocked, s.told = false, false
+	s.blocked, s.flushes = false, loopFlushes
 	g.watch.kernel.log.Info("a loop is gone: its port forwards again", "port", s.link.Port)
 	g.watch.unlooped(s.link)
 }

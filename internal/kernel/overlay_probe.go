@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe is a frame from the bridge's MAC to the bridge's MAC: a bridge in
-// between floods it, the own one keeps it for itself. After the Ethernet
+// A probe is a frame from the bridge's MAC to the VXLAN device's. Nobody sends
+// from there, so a bridge in between floods it; the own one takes it to be for
+// its host, and no further. After the Ethernet
 // header come a mark, the nonce of the sender, and the index of the port that
 // it was sent by.
 const (
@@ -84,9 +85,9 @@ func sentBy(frame []byte, nonce [8]byte) (uint32, bool) {
 }
 
 // send sends a probe. One that cannot be sent is as one that is lost.
-func (s *probeSocket) send(bridge dataplane.MAC) {
+func (s *probeSocket) send(bridge, vxlan dataplane.MAC) {
 	frame := make([]byte, 0, sizeProbe)
-	frame = append(append(frame, bridge[:]...), bridge[:]...)
+	frame = append(append(frame, vxlan[:]...), bridge[:]...)
 	frame = binary.BigEndian.AppendUint16(frame, probeEtherType)
 	frame = append(append(frame, probeMark...), s.nonce[:]...)
 	frame = binary.BigEndian.AppendUint32(frame, s.index)

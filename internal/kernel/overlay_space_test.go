@@ -38,6 +38,7 @@ type heard struct {
 	addresses map[netip.Addr]dataplane.LocalAddress
 	gone      []dataplane.LocalPort
 	overflows map[string]dataplane.LocalOverflow
+	loops     map[string]dataplane.LocalLoop
 	drifts    int
 }
 
@@ -46,6 +47,7 @@ func newHeard() *heard {
 		macs:      make(map[dataplane.MAC]dataplane.LocalMAC),
 		addresses: make(map[netip.Addr]dataplane.LocalAddress),
 		overflows: make(map[string]dataplane.LocalOverflow),
+		loops:     make(map[string]dataplane.LocalLoop),
 	}
 }
 
@@ -66,6 +68,10 @@ func (h *heard) note(event dataplane.OverlayEvent) {
 	case dataplane.LocalOverflows:
 		for _, overflow := range event {
 			h.overflows[overflow.Port] = overflow
+		}
+	case dataplane.LocalLoops:
+		for _, loop := range event {
+			h.loops[loop.Port] = loop
 		}
 	case dataplane.OverlayDrifted:
 		h.drifts++

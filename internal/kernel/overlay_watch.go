@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"frond/internal/dataplane"
@@ -208,28 +209,42 @@ func (w *OverlayWatch) read() error {
 	}
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := receiveFrom(raw, buf)
-		switch {
-		case errors.Is(err, unix.ENOBUFS):
-			w.mu.Lock()
-			w.board.lost = true
-			w.mu.Unlock()
-			signal(w.reread)
-			continue
-		case err != nil:
+		unclear, err := w.receive(raw, buf)
+		if err != nil {
 			return err
 		}
-		w.mu.Lock()
-		for m := range parse(buf[:n]) {
-			w.board.notice(m)
-		}
-		unclear := w.board.unclear
-		w.mu.Unlock()
 		if unclear {
 			signal(w.reread)
 		}
 		signal(w.news)
 	}
+}
+
+// receive takes in what comes next, and tells whether everything is to be
+// read anew. Nothing is between the socket and the board without the lock:
+// discard would miss it, and what it says is older than what was read since.
+func (w *OverlayWatch) receive(raw syscall.RawConn, buf []byte) (unclear bool, err error) {
+	waitErr := raw.Read(func(fd uintptr) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var n int
+		n, _, err = unix.Recvfrom(int(fd), buf, 0)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return false
+		case errors.Is(err, unix.EINTR):
+			err = nil
+		case errors.Is(err, unix.ENOBUFS):
+			err, w.board.lost = nil, true
+		case err == nil:
+			for m := range parse(buf[:n]) {
+				w.board.notice(m)
+			}
+		}
+		unclear = w.board.unclear || w.board.lost
+		return true
+	})
+	return unclear, errors.Join(waitErr, err)
 }
 
 // readAllInTurn reads everything when that is asked for, and not too often.
