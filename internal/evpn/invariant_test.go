@@ -130,8 +130,15 @@ func FuzzTable(f *testing.F) {
 			case 13:
 				r.now = r.now.Add(time.Duration(x) * time.Second)
 			case 14:
-				r.Thaw(100, mac)
-				r.ThawAddress(100, ip)
+				switch x % 4 {
+				case 0:
+					r.Observe(dataplane.LocalLoops{{VNI: 100, Port: port, Other: ports[x/4%4], Looped: x < 128}})
+				case 1: // the node is renamed, and renamed back
+					r.SetIdentity(Config{ASN: 64000 + uint32(op>>4), RouterID: vtep, VTEP: vtep})
+				default:
+					r.Thaw(100, mac)
+					r.ThawAddress(100, ip)
+				}
 			case 15:
 				r.segments([][]uint32{{100}, {100, 101}, {101}}[x%3]...)
 			}

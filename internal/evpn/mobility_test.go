@@ -131,9 +131,36 @@ func (f *fabric) settle(t *testing.T, step string) {
 	}
 }
 
-// Whatever guests do, and in whatever order the nodes hear of it, they agree
-// in the end; and once each guest has spoken again,
-// on the truth.
+// lose makes a node be out of reach of all others, or in it again.
+func (f *fabric) lose(lost map[int]bool) {
+	for n, node := range f.nodes {
+		node.SetReachable(func(vtep netip.Addr) bool { return n == f.index(vtep) || !lost[n] && !lost[f.index(vtep)] })
+		f.tell(n)
+	}
+}
+
+func (f *fabric) index(vtep netip.Addr) int { return int(vtep.As4()[3]) - 1 }
+
+// thaw delivers everything and waits, until nothing is frozen.
+func (f *fabric) thaw() {
+	for range 2 {
+		for f.deliver() {
+		}
+		f.wait(time.Hour)
+	}
+}
+
+// wait lets time pass on all nodes.
+func (f *fabric) wait(d time.Duration) {
+	for n, node := range f.nodes {
+		node.now = node.now.Add(d)
+		f.tell(n)
+	}
+}
+
+// Whatever guests and operators do, whoever is out of reach meanwhile or has
+// moved too often, and in whatever order the nodes hear of it, they agree in
+// the end; and once each guest has spoken again, on the truth.
 func TestAllNodesAgree(t *testing.T) {
 	const nodes, guests, events = 4, 5, 60
 	for seed := range uint64(300) {
@@ -144,12 +171,15 @@ func TestAllNodesAgree(t *testing.T) {
 		}
 		port := func(guest int) string { return fmt.Sprint("g", guest) }
 		address := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{172, 16, 0, byte(n)}) }
+		pace := time.Hour // too slow to be taken for duplicates
+		if seed%2 == 1 {
+			pace = time.Second // and some are frozen
+		}
+		lost := make(map[int]bool)
 		for range events {
-			for _, node := range f.nodes {
-				node.now = node.now.Add(time.Hour) // no duplicates here
-			}
+			f.wait(pace)
 			guest := f.random.IntN(guests)
-			switch f.random.IntN(6) {
+			switch f.random.IntN(8) {
 			case 0, 1: // moves; the port that it leaves may stay, empty
 				if from := at[guest]; from >= 0 && f.random.IntN(2) == 0 {
 					f.nodes[from].unplug(100, port(guest))
@@ -173,11 +203,27 @@ func TestAllNodesAgree(t *testing.T) {
 					f.tell(from)
 					at[guest] = -1
 				}
+			case 5: // pinned by the operator; its next frame on another port ends that
+				if to := at[guest]; to >= 0 {
+					f.nodes[to].sticks(100, testMAC(guest), port(guest))
+					f.tell(to)
+				}
+			case 6: // a pin is taken back, as the kernel tells it
+				if to := at[guest]; to >= 0 {
+					f.nodes[to].ages(100, testMAC(guest), port(guest))
+					f.tell(to)
+				}
+			case 7: // a node goes out of reach, or comes back
+				n := f.random.IntN(nodes)
+				lost[n] = !lost[n]
+				f.lose(lost)
 			}
 			for range f.random.IntN(20) {
 				f.deliver()
 			}
 		}
+		f.lose(nil)
+		f.thaw()
 		f.settle(t, fmt.Sprintf("seed %d", seed))
 
 		for n, node := range f.nodes {
@@ -190,9 +236,9 @@ func TestAllNodesAgree(t *testing.T) {
 			f.tell(n)
 		}
 		f.settle(t, fmt.Sprintf("seed %d, loops gone", seed))
-		// Twice: a MAC's claims share one sequence number, so that what a guest
+		// Three times, of which one ends pins: a MAC's claims share one sequence number, so that what a guest
 		// says may strengthen an old claim of its MAC to another's address.
-		for range 2 {
+		for range 3 {
 			for guest, to := range at {
 				if to >= 0 {
 					f.nodes[to].appears(100, testMAC(guest), port(guest))
