@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Config is what a gateway is made of.
+type Config struct {
+	Node      string
+	Timing    Timing
+	Store     Store
+	Addresses Addresses
+	// Clock is Boottime, but in tests.
+	Clock func() time.Duration
+}
+
+// Gateway holds the elected gateways that fall to this node.
+type Gateway struct {
+	config Config
+	log    *slog.Logger
+
+	wishes  chan struct{} // what was asked for has changed
+	answers chan answer
+	quit    chan struct{} // closed when Run ends
+
+	mu       sync.Mutex
+	segments []Segment
+	guests   map[string]int
+	leaving  bool
+	report   Report
+	reported time.Duration // when it was made
+	left     chan struct{} // closed when nothing is held any more
+}
+
+// reportInterval is how old a report may be: it is made anew with a beat.
+const reportInterval = 100 * time.Millisecond
+
+type answer struct {
+	request request
+	outcome Outcome
+	err     error
+}
+
+// New makes a gateway that does nothing until Run.
+func New(config Config, log *slog.Logger) *Gateway {
+	return &Gateway{
+		config: config, log: log,
+		wishes: make(chan struct{}, 1), answers: make(chan answer), quit: make(chan struct{}),
+		left: make(chan struct{}),
+	}
+}
+
+// SetSegments sets all segments of the fabric whose gateway is elected, those
+// that this node has no part in too: every node has to see the same election.
+func (g *Gateway) SetSegments(segments []Segment) {
+	g.ask(func() { g.segments = segments })
+}
+
+// SetGuests sets how many guests of segments with locality this node has.
+func (g *Gateway) SetGuests(guests map[string]int) {
+	g.ask(func() { g.guests = guests })
+}
+
+func (g *Gateway) ask(change func()) {
+	g.mu.Lock()
+	change()
+	g.mu.Unlock()
+	select {
+	case g.wishes <- struct{}{}:
+	default:
+	}
+}
+
+// Leave hands over everything that this node holds, for good. It returns when
+// that is done, or with ctx's error: then the rest falls to the others when
+// the lease is over, or with Run's end, whatever comes first.
+func (g *Gateway) Leave(ctx context.Context) error {
+	g.ask(func() { g.leaving = true })
+	select {
+	case <-g.left:
+		return nil
+	case <-g.quit:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run holds gateways until ctx ends. Then it leaves the addresses to their
+// lifetimes and the session to its lease: an agent that is back within that
+// time goes on where it was. After Leave it ends the session instead, with
+// no address left. Run is called once.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer close(g.quit)
+	if err := g.config.Timing.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	a := newAgent(g.config.Node, rand.Text(), g.config.Timing, time.Now)
+	changes := g.config.Store.Watch(ctx, "")
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		g.takeIn(a)
+		g.work(ctx, a, &work)
+		timer.Reset(a.wake(g.config.Clock()) - g.config.Clock())
+		select {
+		case <-ctx.Done():
+			return g.finish(a)
+		case <-g.wishes:
+		case <-timer.C:
+		case c, ok := <-changes:
+			if !ok {
+				return g.finish(a)
+			}
+			a.changed(c, g.config.Clock())
+		case r := <-g.answers:
+			if r.err != nil {
+				g.log.Debug("store", "for", r.request.kind, "error", r.err)
+			}
+			a.answered(r.request, r.outcome, r.err, g.config.Clock())
+		}
+	}
+}
+
+// takeIn takes what was asked for.
+func (g *Gateway) takeIn(a *agent) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a.setSegments(g.segments)
+	a.guests = g.guests
+	if g.leaving && !a.leaving {
+		a.leave()
+	}
+}
+
+// work does what the agent decides.
+func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) {
+	clock := g.config.Clock
+	a.decide(clock())
+	if list, due := a.due(clock()); due {
+		err := g.config.Addresses.Set(ctx, list)
+		a.acknowledge(list, err, clock())
+		if err != nil && ctx.Err() == nil {
+			g.log.Warn("cannot set the addresses of gateways", "error", err)
+		}
+	}
+	for _, r := range a.requests(clock()) {
+		work.Go(func() { g.commit(ctx, r) })
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := clock(); now-g.reported >= reportInterval || now < g.reported {
+		g.report, g.reported = a.report(now), now
+	}
+	if a.leaving && a.hasLeft() {
+		closeOnce(g.left)
+	}
+}
+
+// commit asks the store, which has the time of two beats to answer.
+func (g *Gateway) commit(ctx context.Context, r request) {
+	limited, cancel := context.WithTimeout(ctx, 2*g.config.Timing.Renew)
+	defer cancel()
+	outcome, err := g.config.Store.Commit(limited, r.txn)
+	select {
+	case g.answers <- answer{r, outcome, err}:
+	case <-ctx.Done():
+	}
+}
+
+// finish ends the session of a node that has left, so that nobody waits for it.
+func (g *Gateway) finish(a *agent) error {
+	if !a.leaving || a.session.id == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*g.config.Timing.Renew)
+	defer cancel()
+	if err := g.config.Addresses.Set(ctx, nil); err != nil {
+		return err
+	}
+	_, err := g.config.Store.Commit(ctx, a.farewell())
+	return err
+}
+
+// Report is what there is to say of the gateways now.
+func (g *Gateway) Report() Report {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.report
+}
+
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
