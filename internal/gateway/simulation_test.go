@@ -424,7 +424,7 @@ func simulations() int {
 	if n, err := strconv.Atoi(os.Getenv("FROND_SIMULATIONS")); err == nil {
 		return n
 	}
-	return 60
+	return 40
 }
 
 // TestNeverTwoAlwaysOne is many short histories of faults, each from a seed.
@@ -505,13 +505,13 @@ func TestOutages(t *testing.T) {
 			m.w.store.commit(Txn{Then: []Operation{{drainedPrefix + m.name, []byte("{}")}}})
 		}},
 		{"leaving", 50 * time.Millisecond, func(m *machine) { m.agent.leave() }},
-		{"restarted", 50 * time.Millisecond, func(m *machine) { m.kill(); m.w.later(300*time.Millisecond, m.restart) }},
+		{"restarted", 100 * time.Millisecond, func(m *machine) { m.kill(); m.w.later(300*time.Millisecond, m.restart) }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var all []time.Duration
-			for seed := range uint64(15) {
+			for seed := range uint64(9) {
 				w := newWorld(seed, 5, 40)
 				w.slow = 5 * time.Millisecond // a data centre's way to a disk and back
 				all = append(all, outages(w, test.what)...)
