@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -86,23 +85,34 @@ leaf5  agent  no agent runs
 
 func TestProofText(t *testing.T) {
 	good := lab.Proof{
-		Converged: 300 * time.Millisecond, Routes: 40, NextHops: 60, Rounds: 40, Answered: 40, Slowest: 1190 * time.Microsecond,
+		ConvergedSeconds: 0.3, Routes: 40, NextHops: 60, Rounds: 40, Answered: 40, SlowestSeconds: 0.00119,
+		Segments: []lab.SegmentProof{{Segment: "blue", Guests: 6, Rounds: 30, Answered: 30, Broadcasts: 6, Copies: 30, Once: 30,
+			ARP: &lab.ARPProof{Known: 6},
+			Bandwidth: &lab.SegmentBandwidth{From: "g1", To: "g6", FromNode: "leaf1", ToNode: "leaf3", Streams: 32,
+				VXLAN: 10.2e9, Routed: 12e9, Ratio: 0.85}}},
 		Bandwidth: &lab.Bandwidth{From: "leaf1", To: "leaf3", Streams: 32, Fabric: 19.4e9, Direct: 20.9e9,
 			Legs: []lab.Leg{{Port: "eth1", Far: "spine1", Share: 0.55}, {Port: "eth2", Far: "spine2", Share: 0.45}}},
 	}
-	bad := lab.Proof{Converged: -1, Routes: 4, NextHops: 2, Rounds: 4, Answered: 3, Failures: []string{"one", "two\x1b"}}
+	bad := lab.Proof{ConvergedSeconds: -1, Routes: 4, NextHops: 2, Rounds: 4, Answered: 3, Failures: []string{"one", "two\x1b"},
+		Segments: []lab.SegmentProof{{Segment: "red", Guests: 50, Sampled: true, Rounds: 2000, Answered: 1999, Broadcasts: 40, Copies: 1960, Once: 1959}}}
 	for _, tc := range []struct {
 		proof lab.Proof
 		want  string
 	}{
 		{good, `next hops  40 routes over 60 next hops in the kernels: as the cables say, after 0.30 s
 echoes     40 of 40 pairs answered; the slowest took 1.19 ms
+segment    blue: 6 guests; 30 of 30 pairs answered
+           6 broadcasts: 30 of 30 guests saw them, each exactly once
+           0 ARP requests crossed the fabric; all nodes know 6 guests
+           g1 → g6 in VXLAN: 10.2 Gbit/s in 32 streams; leaf1 → leaf3, routed: 12.0 Gbit/s; ratio 0.85
 bandwidth  leaf1 → leaf3: 19.4 Gbit/s in 32 streams over 2 next hops (spine1 55 %, spine2 45 %)
            over one veth pair, directly: 20.9 Gbit/s
 proven: the fabric works
 `},
 		{bad, `next hops  4 routes over 2 next hops in the kernels: not as the cables say
 echoes     3 of 4 pairs answered; the slowest took 0.00 ms
+segment    red: 50 guests; 1999 of 2000 pairs answered (a sample)
+           40 broadcasts: 1959 of 1960 guests saw them, each exactly once
 failed: 2 things
   one
   two?

@@ -15,17 +15,19 @@ import (
 // Bandwidth compares TCP between two leafs with TCP over one veth pair that
 // connects two namespaces directly, measured in turns.
 type Bandwidth struct {
-	From, To       string
-	Streams        int
-	Fabric, Direct float64 // bit/s
-	Legs           []Leg   // which way the fabric's packets took
+	From    string  `json:"from"`
+	To      string  `json:"to"`
+	Streams int     `json:"streams"`
+	Fabric  float64 `json:"fabricBitsPerSecond"`
+	Direct  float64 `json:"directBitsPerSecond"`
+	Legs    []Leg   `json:"legs"` // which way the fabric's packets took
 }
 
 // Leg is a port and its part of what was sent, 0 to 1.
 type Leg struct {
-	Port  string
-	Far   string
-	Share float64
+	Port  string  `json:"port"`
+	Far   string  `json:"node"` // behind it
+	Share float64 `json:"share"`
 }
 
 const (
@@ -45,7 +47,7 @@ func (c *checker) bandwidth(ctx context.Context, progress Progress) error {
 		return nil
 	}
 	ports := c.want[from.Name][to.Name]
-	b := &Bandwidth{From: from.Name, To: to.Name, Streams: min(len(ports)*streamsPerLeg, mostStreams)}
+	b := &Bandwidth{From: from.Name, To: to.Name, Streams: streamsOver(ports)}
 	d, err := newDirect(c.lab.Name)
 	if err != nil {
 		return err
@@ -55,22 +57,12 @@ func (c *checker) bandwidth(ctx context.Context, progress Progress) error {
 	if err != nil {
 		return err
 	}
-	ends := [2]probe.Host{{Name: from.Name, NS: from.ns, Addr: from.Loopback}, {Name: to.Name, NS: to.ns, Addr: to.Loopback}}
-	var direct, across []probe.Throughput
-	for round := range rounds {
-		progress("measuring bandwidth", round, rounds)
-		t, err := probe.Bandwidth(ctx, d.hosts[0], d.hosts[1], b.Streams, c.cfg.Duration)
-		if err != nil {
-			return fmt.Errorf("measure a direct cable: %w", err)
-		}
-		direct = append(direct, t)
-		if t, err = probe.Bandwidth(ctx, ends[0], ends[1], b.Streams, c.cfg.Duration); err != nil {
-			c.fail("no TCP from %s to %s: %v", from.Name, to.Name, err)
-			return nil
-		}
-		across = append(across, t)
+	rates, err := c.inTurns(ctx, progress, b.Streams, d.hosts, loopbacksOf(from, to))
+	if err != nil {
+		c.fail("no TCP: %v", err)
+		return nil
 	}
-	b.Direct, b.Fabric = mean(direct), mean(across)
+	b.Direct, b.Fabric = rates[0], rates[1]
 	after, err := sentBytes(from.ns, ports)
 	if err != nil {
 		return err
@@ -78,6 +70,34 @@ func (c *checker) bandwidth(ctx context.Context, progress Progress) error {
 	c.shares(b, ports, before, after)
 	c.proof.Bandwidth = b
 	return nil
+}
+
+func streamsOver(ports []string) int { return min(len(ports)*streamsPerLeg, mostStreams) }
+
+func loopbacksOf(from, to checked) [2]probe.Host {
+	return [2]probe.Host{{Name: from.Name, NS: from.ns, Addr: from.Loopback}, {Name: to.Name, NS: to.ns, Addr: to.Loopback}}
+}
+
+// inTurns measures ways from one host to another, one after the other and
+// again, and returns the bit/s of each.
+func (c *checker) inTurns(ctx context.Context, progress Progress, streams int, ways ...[2]probe.Host) ([]float64, error) {
+	carried := make([]probe.Throughput, len(ways))
+	for round := range rounds {
+		progress("measuring bandwidth", round, rounds)
+		for i, way := range ways {
+			t, err := probe.Bandwidth(ctx, way[0], way[1], streams, c.cfg.Duration)
+			if err != nil {
+				return nil, fmt.Errorf("from %s to %s: %w", way[0].Name, way[1].Name, err)
+			}
+			carried[i].Bytes += t.Bytes
+			carried[i].Elapsed += t.Elapsed
+		}
+	}
+	rates := make([]float64, len(ways))
+	for i, t := range carried {
+		rates[i] = t.BitsPerSecond()
+	}
+	return rates, nil
 }
 
 // idle is the part of the traffic below which a leg carries none: ACKs and
@@ -113,15 +133,6 @@ func (c *checker) farApart() (from, to checked, ok bool) {
 		}
 	}
 	return checked{}, checked{}, false
-}
-
-func mean(ts []probe.Throughput) float64 {
-	var sum probe.Throughput
-	for _, t := range ts {
-		sum.Bytes += t.Bytes
-		sum.Elapsed += t.Elapsed
-	}
-	return sum.BitsPerSecond()
 }
 
 func sentBytes(ns *netns.NS, ports []string) (map[string]uint64, error) {

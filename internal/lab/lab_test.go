@@ -323,7 +323,7 @@ func TestCheckReadsTheKernel(t *testing.T) {
 		return proof
 	}
 	proof := check(20*time.Second, false) // neighbours have to be found
-	if len(proof.Failures) > 0 || proof.Routes != 4 || proof.NextHops != 8 || proof.Rounds != 4 || proof.Answered != 4 || proof.Converged < 0 {
+	if len(proof.Failures) > 0 || proof.Routes != 4 || proof.NextHops != 8 || proof.Rounds != 4 || proof.Answered != 4 || proof.ConvergedSeconds < 0 {
 		t.Errorf("%+v; want 4 routes over 8 next hops, 4 echoes, no failure", proof)
 	}
 	if b := proof.Bandwidth; b == nil || b.Direct <= 0 || b.Fabric <= 0 || len(b.Legs) != 2 {
@@ -336,7 +336,7 @@ func TestCheckReadsTheKernel(t *testing.T) {
 	inside(t, l, "node1").run("ip", "nexthop", "delete", "id", "2")
 	proof = check(time.Second, false)
 	want := fmt.Sprintf("node1 → node2 (%s): 1 next hop, want 2; missing eth2 to node2", f.Nodes[1].Loopback)
-	if len(proof.Failures) != 2 || proof.Failures[0] != want || proof.Converged >= 0 ||
+	if len(proof.Failures) != 2 || proof.Failures[0] != want || proof.ConvergedSeconds >= 0 ||
 		!strings.HasPrefix(proof.Failures[1], "eth2 to node2 carries nothing") {
 		t.Errorf("without a leg: %q; want %q", proof.Failures, want)
 	}

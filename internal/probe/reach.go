@@ -38,11 +38,17 @@ const retry = 200 * time.Millisecond
 // Requests and answers carry the hosts' own addresses. The rounds come in the
 // order of the hosts.
 func Reach(ctx context.Context, hosts []Host) []Round {
+	return ReachSome(ctx, hosts, func(int, int) bool { return true })
+}
+
+// ReachSome is Reach where not every host asks every other: asks tells which
+// do, by their places among the hosts.
+func ReachSome(ctx context.Context, hosts []Host, asks func(from, to int) bool) []Round {
 	m := &mesh{hosts: hosts, rounds: map[[2]int]*Round{}, all: make(chan struct{})}
 	_, _ = rand.Read(m.id[:]) // never fails (crypto/rand)
 	defer m.close()
 	m.open()
-	m.pair()
+	m.pair(asks)
 	m.serve()
 	if m.missing > 0 {
 		m.askUntilAnswered(ctx)
@@ -76,10 +82,10 @@ func (m *mesh) open() {
 }
 
 // pair makes the rounds. Those that cannot be had are not waited for.
-func (m *mesh) pair() {
+func (m *mesh) pair(asks func(from, to int) bool) {
 	for i, from := range m.hosts {
 		for j, to := range m.hosts {
-			if i == j || from.Addr.Is4() != to.Addr.Is4() {
+			if i == j || from.Addr.Is4() != to.Addr.Is4() || !asks(i, j) {
 				continue
 			}
 			round := &Round{From: from, To: to, Err: cmp.Or(m.errs[i], m.errs[j])}
