@@ -65,7 +65,7 @@ func Broadcast(ctx context.Context, hosts []Host, senders []int) ([]Copies, erro
 	case <-b.all:
 	case <-ctx.Done():
 	}
-	time.Sleep(belated)
+	<-time.After(belated)
 	b.close()
 	return b.copies, nil
 }
