@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Update is what has changed below a prefix.
+type Update struct {
+	Revision int64
+	// Reset tells that Entries are all that there is: what else was known is
+	// gone. The first update is one, and any after a gap.
+	Reset   bool
+	Entries map[string]Entry // written, by key
+	Deleted map[string]struct{}
+}
+
+// Watch tells what is below a prefix, and then each change, until ctx ends and
+// the channel is closed. It survives members that go away and history that is
+// compacted. A reader that is slow finds several changes in one update; never
+// more than one entry per key waits for it.
+func (c *Client) Watch(ctx context.Context, prefix string) <-chan Update {
+	updates := make(chan Update)
+	changes := make(chan Update)
+	go func() {
+		defer close(changes)
+		c.follow(ctx, prefix, changes)
+	}()
+	go func() {
+		defer close(updates)
+		deliver(changes, updates)
+	}()
+	return updates
+}
+
+// deliver merges what waits. It ends when changes does.
+func deliver(changes <-chan Update, updates chan<- Update) {
+	var pending *Update
+	for {
+		var out chan<- Update
+		var next Update
+		if pending != nil {
+			out, next = updates, *pending
+		}
+		select {
+		case change, ok := <-changes:
+			if !ok {
+				return
+			}
+			pending = merge(pending, change)
+		case out <- next:
+			pending = nil
+		}
+	}
+}
+
+// merge is what both updates say together, the later one last.
+func merge(before *Update, after Update) *Update {
+	if before == nil || after.Reset {
+		return &after
+	}
+	before.Revision = after.Revision
+	for key := range after.Deleted {
+		delete(before.Entries, key)
+		if !before.Reset {
+			before.Deleted[key] = struct{}{}
+		}
+	}
+	for key, e := range after.Entries {
+		before.Entries[key] = e
+		delete(before.Deleted, key)
+	}
+	return before
+}
+
+// follow lists and watches until ctx ends.
+func (c *Client) follow(ctx context.Context, prefix string, changes chan<- Update) {
+	var revision int64 // up to which all was told; 0: nothing was
+	for ctx.Err() == nil {
+		if revision == 0 {
+			all, at, err := c.List(ctx, prefix)
+			if err != nil {
+				pause(ctx, betweenRounds)
+				continue
+			}
+			reset := Update{Revision: at, Reset: true, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+			for _, e := range all {
+				reset.Entries[e.Key] = e
+			}
+			changes <- reset
+			revision = at
+		}
+		at, member := c.preferred()
+		err := c.watchAt(ctx, member, prefix, &revision, changes)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
+			revision = 0
+		case errors.Is(err, errMoved):
+		default:
+			c.avoid(at)
+			pause(ctx, betweenRounds)
+		}
+	}
+}
+
+// errMoved tells that another member is to be asked from now on.
+var errMoved = errors.New("another member is preferred")
+
+// watchAt watches at one member until it fails or another is preferred.
+func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix string, revision *int64, changes chan<- Update) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c.mu.Lock()
+	moved, still := c.moved, c.clients[c.current] == member
+	c.mu.Unlock()
+	if !still {
+		return errMoved
+	}
+	watch := member.Watch(clientv3.WithRequireLeader(ctx), c.prefix+prefix,
+		clientv3.WithPrefix(), clientv3.WithRev(*revision+1), clientv3.WithCreatedNotify())
+	for {
+		select {
+		case <-moved:
+			return errMoved
+		case got, ok := <-watch:
+			if !ok {
+				return rpctypes.ErrNoLeader
+			}
+			if err := got.Err(); err != nil {
+				return err
+			}
+			if len(got.Events) == 0 {
+				continue
+			}
+			changes <- c.update(got)
+			*revision = got.Header.Revision
+		}
+	}
+}
+
+func (c *Client) update(got clientv3.WatchResponse) Update {
+	u := Update{Revision: got.Header.Revision, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+	for _, event := range got.Events {
+		e := c.entry(event.Kv)
+		if event.Type == clientv3.EventTypeDelete {
+			delete(u.Entries, e.Key)
+			u.Deleted[e.Key] = struct{}{}
+			continue
+		}
+		delete(u.Deleted, e.Key)
+		u.Entries[e.Key] = e
+	}
+	return u
+}
