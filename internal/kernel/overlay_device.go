@@ -28,6 +28,8 @@ type overlayLink struct {
 	index  uint32
 	mac    dataplane.MAC
 	master uint32 // index of the bridge that it is a port of, 0: none
+	// carrier: something is at the other end.
+	carrier bool
 	// blocked: frond has taken it out of its bridge's forwarding.
 	blocked bool
 }
@@ -38,7 +40,8 @@ func parseOverlayLink(m message) (overlayLink, bool) {
 		return overlayLink{}, false
 	}
 	link := overlayLink{index: binary.NativeEndian.Uint32(m.body[4:])}
-	link.Up = binary.NativeEndian.Uint32(m.body[8:])&unix.IFF_UP != 0
+	flags := binary.NativeEndian.Uint32(m.body[8:])
+	link.Up, link.carrier = flags&unix.IFF_UP != 0, flags&unix.IFF_LOWER_UP != 0
 	link.Deaf = true
 	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
 		switch kind {

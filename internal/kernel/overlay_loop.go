@@ -13,13 +13,13 @@ import (
 
 // A bridge without spanning tree forwards a broadcast for ever when two of its
 // ports lead to each other, by a cable or by a guest that is a bridge itself.
-// What gives a loop away is that MACs move from port to port. Then, and only
-// then, those ports are sent probes; where one comes back, the port that
-// heard it is taken out of forwarding. It goes on to be probed, and comes
-// back once it has heard nothing for a while.
+// What gives a loop away is a cable that is plugged in, or MACs that move from
+// port to port. Then, and only then, those ports are sent probes; where one
+// comes back, one of the two is taken out of forwarding. It goes on to be
+// probed, and comes back once nothing was heard for a while.
 const (
 	loopInterval = 20 * time.Millisecond  // between probes; in a storm most are lost
-	loopPatience = 2 * time.Second        // for a probe to come back, since a MAC last moved
+	loopPatience = 2 * time.Second        // for a probe to come back, since a port was last suspected
 	loopRepeat   = 200 * time.Millisecond // between attempts to block a port
 	loopFlushes  = 2                      // of them that have the bridge forget: frames are still under way at the first
 	loopRelease  = 3 * time.Second        // since the last one that came back
@@ -68,7 +68,7 @@ func newLoopGuard(w *OverlayWatch) *loopGuard {
 	return g
 }
 
-// suspect tells that a MAC moved to or from a port.
+// suspect tells that a port may loop.
 func (g *loopGuard) suspect(index uint32) {
 	select {
 	case g.suspicions <- index:

@@ -21,7 +21,8 @@ type switchboard struct {
 	news     *overlayNews
 	// tap begins to listen to what guests say on a port, until it is closed.
 	tap func(index uint32, port dataplane.LocalPort) (closeTap func())
-	// suspect is told of ports that a MAC has moved between.
+	// suspect is told of ports that may loop: new and newly cabled ones, and
+	// those that a MAC has moved between.
 	suspect func(index uint32)
 	closed  bool
 	// lost and unclear tell that everything must be read anew: because
@@ -83,6 +84,8 @@ func (s *switchboard) noticeLink(link overlayLink, gone bool) {
 	} else {
 		s.links[link.index] = link
 	}
+	plugged := link.carrier && !before.carrier && !gone
+	before.carrier = link.carrier
 	changed := gone || link != before
 	if changed && (link.Owned || before.Owned || s.devices[link.Name] || s.devices[before.Name]) {
 		s.news.drifted = true
@@ -93,6 +96,9 @@ func (s *switchboard) noticeLink(link overlayLink, gone bool) {
 		return
 	}
 	s.arrange(link.index)
+	if _, ok := s.ports[link.index]; ok && plugged {
+		s.suspect(link.index)
+	}
 }
 
 func (s *switchboard) isWatched(bridge overlayLink) bool {
@@ -133,9 +139,7 @@ func (s *switchboard) arrange(index uint32) {
 	if !watched || s.closed {
 		return
 	}
-	if s.links[index].blocked {
-		s.suspect(index) // by the run before: is there still a loop?
-	}
+	s.suspect(index)
 	s.ports[index] = &guestPort{
 		LocalPort: want,
 		limit:     segment.MACLimit,
