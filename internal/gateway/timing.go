@@ -17,7 +17,8 @@ type Timing struct {
 	// notice that its time is up: that much before the end it lets go.
 	Margin time.Duration
 	// Slack is how late the kernel may remove an address whose lifetime is
-	// over: so much before the end of the lease the lifetime has to be.
+	// over (see the package's documentation): so much before the end of the
+	// lease the lifetime has to be.
 	Slack time.Duration
 }
 

@@ -43,8 +43,9 @@ type Kernel struct {
 }
 
 // connections suffice for routes, for segments, for what watches either, for
-// failures, and for one who looks something up.
-const connections = 6
+// failures, for one who looks something up, and for addresses of leases,
+// whose time is short.
+const connections = 7
 
 var _ dataplane.Target = (*Kernel)(nil)
 

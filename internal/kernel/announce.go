@@ -1,0 +1,120 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"frond/internal/dataplane"
+
+	"golang.org/x/sys/unix"
+)
+
+// Announce tells each bridge's segment which MAC its addresses are at: the
+// bridge's. For IPv4 that is a gratuitous ARP, as request and as reply, since
+// some hear only one of them (RFC 5944 §4.6), for IPv6 an unsolicited
+// neighbour advertisement (RFC 4861 §7.2.6) that overrides what is known.
+func (k *Kernel) Announce(addresses []dataplane.BridgeAddress) error {
+	bridges := make(map[string]overlayLink)
+	var failed []error
+	k.with(func(c *conn) {
+		for _, a := range addresses {
+			if _, known := bridges[a.Bridge]; known {
+				continue
+			}
+			link, err := c.overlayLink(a.Bridge)
+			if err != nil {
+				failed = append(failed, fmt.Errorf("announce on %s: %w", a.Bridge, err))
+			}
+			bridges[a.Bridge] = link
+		}
+	})
+	var fd int
+	err := k.inside(func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("announce gateways: socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	for _, a := range addresses {
+		link := bridges[a.Bridge]
+		if link.index == 0 {
+			continue
+		}
+		for _, frame := range announcements(link.MAC, a.Prefix.Addr()) {
+			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
+				failed = append(failed, fmt.Errorf("announce %s on %s: %w", a.Prefix.Addr(), a.Bridge, err))
+				break
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// announcements are the frames that say that an address is at a MAC.
+func announcements(mac dataplane.MAC, ip netip.Addr) [][]byte {
+	if ip.Is4() {
+		return [][]byte{gratuitousARP(mac, ip, arpRequest), gratuitousARP(mac, ip, arpReply)}
+	}
+	return [][]byte{unsolicitedAdvertisement(mac, ip)}
+}
+
+// Operations of RFC 826.
+const (
+	arpRequest = 1
+	arpReply   = 2
+)
+
+// gratuitousARP has the address as sender and as target.
+func gratuitousARP(mac dataplane.MAC, ip netip.Addr, operation byte) []byte {
+	frame := frameHeader(dataplane.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac, unix.ETH_P_ARP)
+	frame = append(frame, 0, 1, 8, 0, 6, 4, 0, operation) // Ethernet, IPv4, and their sizes
+	frame = append(append(frame, mac[:]...), ip.AsSlice()...)
+	target := dataplane.MAC{} // "not used" in a request
+	if operation == arpReply {
+		target = mac
+	}
+	return append(append(frame, target[:]...), ip.AsSlice()...)
+}
+
+// Flags of a neighbour advertisement (RFC 4861 §4.4).
+const (
+	fromRouter = 0x80
+	override   = 0x20
+)
+
+func unsolicitedAdvertisement(mac dataplane.MAC, ip netip.Addr) []byte {
+	all := netip.IPv6LinkLocalAllNodes().As16()
+	source := ip.As16()
+	body := []byte{neighborAdvert, 0, 0, 0, fromRouter | override, 0, 0, 0}
+	body = append(body, source[:]...)
+	body = append(append(body, targetLinkLayer, 1), mac[:]...)
+	binary.BigEndian.PutUint16(body[2:], checksum(source, all, body))
+
+	frame := frameHeader(dataplane.MAC{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6)
+	frame = append(frame, 0x60, 0, 0, 0, 0, byte(len(body)), icmpv6, hopLimit)
+	frame = append(append(frame, source[:]...), all[:]...)
+	return append(frame, body...)
+}
+
+func frameHeader(to, from dataplane.MAC, kind uint16) []byte {
+	return binary.BigEndian.AppendUint16(append(to[:], from[:]...), kind)
+}
+
+// checksum is ICMPv6's, over the pseudo-header too (RFC 4443 §2.3). The body
+// has an even length.
+func checksum(from, to [16]byte, body []byte) uint16 {
+	sum := uint32(len(body)) + icmpv6
+	for _, part := range [][]byte{from[:], to[:], body} {
+		for i := 0; i+1 < len(part); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
