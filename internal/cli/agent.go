@@ -55,11 +55,15 @@ func (p program) agentCommand() *cobra.Command {
 	flags.StringVar(&c.Document, "config", "/etc/frond/fabric.yaml", "the fabric's document")
 	flags.StringVar(&c.Node, "node", "", "which of the document's nodes this is (default: the host name)")
 	flags.StringVar(&c.StateDir, "state", "/var/lib/frond", "directory of what outlives a restart")
+	flags.StringVar(&c.StoreDir, "store", "", "directory of this node's member of the store (default: store in --state)")
+	flags.StringVar(&c.PKI, "pki", defaultPKI, "directory of the certificates for the store")
 	flags.BoolVar(&c.Withdraw, "withdraw", false, "on stop, remove all that is frond's from peers and kernel")
 	flags.StringVar(&level, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&c.Socket, "socket", api.DefaultSocket, "where to answer frond's other verbs")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	_ = cmd.MarkFlagDirname("state")
+	_ = cmd.MarkFlagDirname("store")
+	_ = cmd.MarkFlagDirname("pki")
 	_ = cmd.RegisterFlagCompletionFunc("node", completeNode(&c.Document))
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -78,6 +82,9 @@ func complete(c *node.Config) (err error) {
 	}
 	if c.Document, err = filepath.Abs(c.Document); err != nil {
 		return fmt.Errorf("find the document: %w", err)
+	}
+	if c.StoreDir == "" {
+		c.StoreDir = filepath.Join(c.StateDir, "store")
 	}
 	c.BFDSocket = filepath.Join(filepath.Dir(c.Socket), "bfd.sock")
 	c.Version = version().Version

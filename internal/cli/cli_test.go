@@ -316,7 +316,7 @@ func TestAgent(t *testing.T) {
 	if code != 0 || stdout != "" {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
-	want := node.Config{Document: "/etc/f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock",
+	want := node.Config{Document: "/etc/f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock", PKI: "/etc/frond/pki", StoreDir: "s/store",
 		Withdraw: true, Version: got.Version, Executable: got.Executable}
 	if diff := cmp.Diff(want, got); diff != "" || got.Version == "" || !filepath.IsAbs(got.Executable) {
 		t.Errorf("%+v\n%s", got, diff)

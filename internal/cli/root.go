@@ -40,7 +40,8 @@ func (p program) root() *cobra.Command {
 	root.SetCompletionCommandGroupID(groupTry)
 	root.AddCommand(
 		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.traceCommand(),
-		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(),
+		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(), storeMemberCommand(),
+		p.storeCommand(), p.pkiCommand(),
 		labCommand(), validateCommand(), schemaCommand(), versionCommand(),
 	)
 	return root

@@ -57,7 +57,7 @@ func (l *Lab) startAgent(node string) error {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(l.Binary, "agent", "--config", l.Document(), "--node", node,
-		"--state", l.file(node, "state"), "--socket", l.Socket(node))
+		"--state", l.file(node, "state"), "--socket", l.Socket(node), "--pki", l.PKI())
 	cmd.Dir, cmd.Env = "/", agentEnvironment()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

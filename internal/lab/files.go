@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"frond/internal/netns"
+	"frond/internal/pki"
 )
 
 // Root is where labs keep their files, each in a directory of its name:
-// fabric.yaml, lab.json (the Topology), and for each node NODE/ with
+// fabric.yaml, lab.json (the Topology), pki/, and for each node NODE/ with
 // frond.sock, bfd.sock, state/, log and pid.
 const Root = "/run/frond-lab"
 
@@ -45,6 +48,9 @@ func (l *Lab) Document() string { return filepath.Join(l.Dir(), "fabric.yaml") }
 
 // Socket is where a node's agent answers.
 func (l *Lab) Socket(node string) string { return l.file(node, "frond.sock") }
+
+// PKI is the directory of the lab's CA and its nodes' certificates.
+func (l *Lab) PKI() string { return filepath.Join(l.Dir(), "pki") }
 
 // Log is what a node's agent wrote.
 func (l *Lab) Log(node string) string { return l.file(node, "log") }
@@ -99,6 +105,24 @@ func (l *Lab) writeFiles(document Source) error {
 	}
 	if err := os.WriteFile(l.Document(), document.Content, 0o644); err != nil {
 		return fmt.Errorf("write the lab's document: %w", err)
+	}
+	return l.issueAll()
+}
+
+// issueAll makes the lab's CA and all nodes' certificates.
+func (l *Lab) issueAll() error {
+	f, err := l.Fabric()
+	if err != nil {
+		return err
+	}
+	if _, err := pki.Init(l.PKI(), f.Name, time.Now()); err != nil {
+		return err
+	}
+	for _, n := range f.Nodes {
+		node := pki.Node{Name: n.Name, Addresses: []netip.Addr{n.Loopback, n.Loopback6}}
+		if _, err := pki.Issue(l.PKI(), node, time.Now()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func TestUpAndDown(t *testing.T) {
 			t.Errorf("%s: %s, %v; want a session of its own", n.Name, sid, err)
 		}
 	}
-	want := fmt.Sprintf("agent --config %s/fabric.yaml --node leaf1 --state %s/leaf1/state --socket %s/leaf1/frond.sock\n", l.Dir(), l.Dir(), l.Dir())
+	want := fmt.Sprintf("agent --config %s/fabric.yaml --node leaf1 --state %s/leaf1/state --socket %s/leaf1/frond.sock --pki %s/pki\n", l.Dir(), l.Dir(), l.Dir(), l.Dir())
 	eventually(t, "the agent's arguments in its log", func() bool {
 		log, _ := os.ReadFile(l.Log("leaf1"))
 		return string(log) == want

@@ -25,6 +25,7 @@ type parts struct {
 	speaker   speaker
 	overlay   overlay
 	watch     guestWatch
+	store     storeService
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -66,6 +67,7 @@ type speaker interface {
 type loop struct {
 	parts
 	log      *slog.Logger
+	pki      string // directory of certificates
 	plan     *plan.Plan
 	document status.Document
 	board    status.Board
@@ -98,10 +100,11 @@ type told struct {
 	routes    bool        // whether these were told as they are now
 }
 
-func newLoop(p parts, d document, log *slog.Logger) *loop {
+func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
 	l := &loop{
 		parts:    p,
 		log:      log,
+		pki:      pki,
 		plan:     d.plan,
 		document: d.status,
 		ports:    make(map[string]*port),
@@ -259,6 +262,7 @@ func (l *loop) apply(now time.Time) {
 		l.discovery.SetPorts(d)
 		l.told.discovery = d
 	}
+	l.store.Set(DesiredStore(l.plan, l.pki))
 	if s := l.sessions(); !reflect.DeepEqual(s, l.told.liveness) {
 		l.liveness.Set(s)
 		l.told.liveness = s

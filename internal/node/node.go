@@ -26,6 +26,7 @@ import (
 	"frond/internal/kernel"
 	"frond/internal/ra"
 	"frond/internal/status"
+	"frond/internal/store"
 )
 
 // Config is what an agent is told from outside.
@@ -35,9 +36,11 @@ type Config struct {
 	StateDir   string // what outlives a restart; today the kernel holds all of it
 	Socket     string // where the API answers
 	BFDSocket  string // where the BFD process answers
+	PKI        string // directory of certificates
+	StoreDir   string // data of this node's member of the store
 	Withdraw   bool   // on stop, remove all that is frond's instead of leaving it for a restart
 	Version    string
-	Executable string // this program, to start the BFD process
+	Executable string // this program, to start the BFD process and the store's member
 }
 
 // bgpPort is where BGP listens, on all addresses: sessions are told apart by
@@ -121,13 +124,15 @@ func (n *Node) Run(ctx context.Context) error {
 	speaking, silence := context.WithCancel(work)
 	defer silence()
 	silent := make(chan struct{})
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests}, n.first, n.log)
+	leases := store.NewService(n.cfg.Executable, n.cfg.StoreDir, os.Stderr, n.log)
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
 	group.Go(part(work, "overlay", overlay.Run))
 	group.Go(part(work, "discovery", discovery.Run))
 	group.Go(part(work, "BFD", liveness.Run))
+	group.Go(part(work, "store", leases.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)

@@ -15,6 +15,7 @@ import (
 	"frond/internal/plan"
 	"frond/internal/ra"
 	"frond/internal/status"
+	"frond/internal/store"
 )
 
 const testDocument = `
@@ -50,6 +51,7 @@ type rig struct {
 	bgp   *fakeSpeaker
 	over  *fakeOverlay
 	watch *fakeWatch
+	store *fakeStore
 	order []string
 }
 
@@ -59,8 +61,8 @@ func newRig(t *testing.T) *rig {
 	r.ra = &fakeDiscovery{events: make(chan ra.Neighbors)}
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
-	r.over, r.watch = &fakeOverlay{}, &fakeWatch{}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch}, parse(t, testDocument, "leaf1"), slog.New(slog.DiscardHandler))
+	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
+	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
 }
 
@@ -275,3 +277,12 @@ func (s *fakeSpeaker) Set(d bgp.Desired) error {
 	s.rig.order = append(s.rig.order, "bgp")
 	return nil
 }
+
+// fakeStore notes what is desired and reports what a test says.
+type fakeStore struct {
+	desired store.Desired
+	report  store.ServiceReport
+}
+
+func (f *fakeStore) Set(d store.Desired)         { f.desired = d }
+func (f *fakeStore) Report() store.ServiceReport { return f.report }

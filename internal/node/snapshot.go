@@ -17,6 +17,7 @@ const down = "down"
 func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judge(now)
 	l.judgeSegments()
+	l.judgeStore(now)
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,

@@ -233,6 +233,8 @@ func reason(err error) string {
 	switch {
 	case strings.Contains(text, "connection refused"):
 		return "does not run"
+	case strings.Contains(text, "unreachable"), strings.Contains(text, "no route to host"):
+		return "cannot be reached"
 	case strings.Contains(text, "no leader"), strings.Contains(text, "leader changed"):
 		return "sees no majority"
 	case strings.Contains(text, "certificate"), strings.Contains(text, "tls: "):

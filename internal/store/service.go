@@ -35,9 +35,10 @@ type Service struct {
 
 	mu      sync.Mutex
 	desired Desired
-	member  *Member // nil: none runs
-	client  *Client // nil: none is open
-	problem string  // why there is no client although there is to be one
+	since   time.Time // when that was set
+	member  *Member   // nil: none runs
+	client  *Client   // nil: none is open
+	problem string    // why there is no client although there is to be one
 	changed chan struct{}
 }
 
@@ -50,7 +51,9 @@ func NewService(executable, dir string, logTo io.Writer, log *slog.Logger) *Serv
 func (s *Service) Set(d Desired) {
 	s.mu.Lock()
 	same := reflect.DeepEqual(d, s.desired)
-	s.desired = d
+	if !same {
+		s.desired, s.since = d, time.Now()
+	}
 	s.mu.Unlock()
 	if same {
 		return
@@ -72,16 +75,17 @@ func (s *Service) Client() *Client {
 // ServiceReport is how the service is.
 type ServiceReport struct {
 	Desired Desired
-	Member  *Report // nil: none is to run here
-	Health  *Health // nil: nothing could be asked yet
-	Problem string  // why there is no client
+	Since   time.Time // when that was set
+	Member  *Report   // nil: none is to run here
+	Health  *Health   // nil: nothing could be asked yet
+	Problem string    // why there is no client
 }
 
 // Report says how the service is.
 func (s *Service) Report() ServiceReport {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := ServiceReport{Desired: s.desired, Problem: s.problem}
+	r := ServiceReport{Desired: s.desired, Since: s.since, Problem: s.problem}
 	if s.member != nil {
 		report := s.member.Report()
 		r.Member = &report
