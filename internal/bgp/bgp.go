@@ -90,7 +90,10 @@ func (f Family) String() string {
 // own attributes.
 type Route struct {
 	Prefix netip.Prefix // unicast
-	EVPN   *EVPNRoute   // set instead of Prefix; not to be changed once it was handed over
+	// Prepend is how many times more the AS path of a unicast route names this
+	// node's AS than it must, so that other ways are preferred.
+	Prepend uint8
+	EVPN    *EVPNRoute // set instead of Prefix; not to be changed once it was handed over
 }
 
 // EVPNRoute is one EVPN NLRI in wire form (RFC 7432 §7: type, length, value)

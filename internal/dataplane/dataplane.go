@@ -14,11 +14,22 @@ type Desired struct {
 	Sysctls   map[string]string // path below /proc/sys → value
 	Ports     []Port
 	Addresses []netip.Prefix // host prefixes on the loopback interface
+	Uplink    Uplink
 }
 
 // Port is an interface that carries a cable of the fabric: up, with an IPv6
 // link-local address at once, deaf to autoconfiguration.
 type Port struct{ Name string }
+
+// Uplink is an interface that leads out of the fabric, as far as it is frond's
+// to configure: up, with these addresses. Its zero value is none.
+type Uplink struct {
+	Port      string
+	Addresses []netip.Prefix // with the lengths of their networks
+	// Unsettled tells that there may be more to come: what an earlier run has
+	// left on the port stays meanwhile.
+	Unsettled bool
+}
 
 // NextHop is one way out: a port and the link-local address behind it.
 type NextHop struct {

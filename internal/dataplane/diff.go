@@ -53,19 +53,21 @@ func diff(now *State, in *intent, ids *idAllocator) changes {
 		return changes{failed: failed}
 	}
 	addAddresses, deleteAddresses := diffAddresses(now, in)
+	addToUplink, deleteFromPorts := diffUplink(now, in)
 	g := newGrouping(now, in, ids)
 	r := diffRoutes(now, in, g)
 	c := changes{right: r.right}
 	// Routes leave a group before it changes under them; all others are
 	// set after the groups, which move many at once.
 	c.adds = [][]Op{
-		diffPorts(now, in), addAddresses,
+		diffPorts(now, in), addAddresses, addToUplink,
 		g.addLegs, g.addGroups, r.leaving, g.replace, r.set,
 	}
 	if in.complete {
 		c.deletes = append(c.deletes, r.gone...)
 		c.deletes = append(c.deletes, g.unused(r.used)...)
 		c.deletes = append(c.deletes, deleteAddresses...)
+		c.deletes = append(c.deletes, deleteFromPorts...)
 	}
 	for i := range c.adds {
 		c.adds[i] = slices.DeleteFunc(c.adds[i], in.isRefused)

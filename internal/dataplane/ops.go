@@ -37,6 +37,12 @@ type AddAddress struct{ Prefix netip.Prefix }
 // DeleteAddress takes a host prefix off the loopback interface.
 type DeleteAddress struct{ Prefix netip.Prefix }
 
+// AddPortAddress puts an address on an interface other than lo.
+type AddPortAddress struct{ PortAddress }
+
+// DeletePortAddress takes an address off an interface other than lo.
+type DeletePortAddress struct{ PortAddress }
+
 // SetNextHop makes a leg: a nexthop object of one next hop. It replaces nothing.
 type SetNextHop struct {
 	ID      uint32
@@ -64,20 +70,26 @@ type SetRoute struct {
 // DeleteRoute removes a route.
 type DeleteRoute struct{ Prefix netip.Prefix }
 
-func (SetSysctl) op()     {}
-func (SetPort) op()       {}
-func (AddAddress) op()    {}
-func (DeleteAddress) op() {}
-func (SetNextHop) op()    {}
-func (SetGroup) op()      {}
-func (DeleteNextHop) op() {}
-func (SetRoute) op()      {}
-func (DeleteRoute) op()   {}
+func (SetSysctl) op()         {}
+func (SetPort) op()           {}
+func (AddAddress) op()        {}
+func (DeleteAddress) op()     {}
+func (AddPortAddress) op()    {}
+func (DeletePortAddress) op() {}
+func (SetNextHop) op()        {}
+func (SetGroup) op()          {}
+func (DeleteNextHop) op()     {}
+func (SetRoute) op()          {}
+func (DeleteRoute) op()       {}
 
-func (o SetSysctl) String() string     { return fmt.Sprintf("set sysctl %s to %q", o.Path, o.Value) }
-func (o SetPort) String() string       { return "bring up " + o.Name }
-func (o AddAddress) String() string    { return fmt.Sprintf("add address %s to lo", o.Prefix) }
-func (o DeleteAddress) String() string { return fmt.Sprintf("delete address %s from lo", o.Prefix) }
+func (o SetSysctl) String() string      { return fmt.Sprintf("set sysctl %s to %q", o.Path, o.Value) }
+func (o SetPort) String() string        { return "bring up " + o.Name }
+func (o AddAddress) String() string     { return fmt.Sprintf("add address %s to lo", o.Prefix) }
+func (o DeleteAddress) String() string  { return fmt.Sprintf("delete address %s from lo", o.Prefix) }
+func (o AddPortAddress) String() string { return fmt.Sprintf("add address %s to %s", o.Prefix, o.Port) }
+func (o DeletePortAddress) String() string {
+	return fmt.Sprintf("delete address %s from %s", o.Prefix, o.Port)
+}
 func (o SetNextHop) String() string    { return fmt.Sprintf("add next hop %s", o.NextHop) }
 func (o SetGroup) String() string      { return fmt.Sprintf("set next hop group %#x", o.ID) }
 func (o DeleteNextHop) String() string { return fmt.Sprintf("delete next hop %#x", o.ID) }
@@ -96,16 +108,18 @@ type opKey struct {
 
 // The kinds of operations.
 const (
-	kindDump          = "read the kernel's state"
-	kindSetSysctl     = "set sysctl"
-	kindSetPort       = "bring up port"
-	kindAddAddress    = "add address to lo"
-	kindDeleteAddress = "delete address from lo"
-	kindSetNextHop    = "add next hop"
-	kindSetGroup      = "set next hop group"
-	kindDeleteNextHop = "delete next hop"
-	kindSetRoute      = "set route"
-	kindDeleteRoute   = "delete route"
+	kindDump              = "read the kernel's state"
+	kindSetSysctl         = "set sysctl"
+	kindSetPort           = "bring up port"
+	kindAddAddress        = "add address to lo"
+	kindDeleteAddress     = "delete address from lo"
+	kindAddPortAddress    = "add address to port"
+	kindDeletePortAddress = "delete address from port"
+	kindSetNextHop        = "add next hop"
+	kindSetGroup          = "set next hop group"
+	kindDeleteNextHop     = "delete next hop"
+	kindSetRoute          = "set route"
+	kindDeleteRoute       = "delete route"
 )
 
 func (k opKey) String() string {
@@ -125,6 +139,10 @@ func keyOf(op Op) opKey {
 		return opKey{kindAddAddress, op.Prefix.String()}
 	case DeleteAddress:
 		return opKey{kindDeleteAddress, op.Prefix.String()}
+	case AddPortAddress:
+		return opKey{kindAddPortAddress, op.Port + " " + op.Prefix.String()}
+	case DeletePortAddress:
+		return opKey{kindDeletePortAddress, op.Port + " " + op.Prefix.String()}
 	case SetNextHop:
 		return opKey{kindSetNextHop, op.NextHop.String()} // its id is a new one each time
 	case SetGroup:

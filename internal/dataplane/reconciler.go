@@ -252,7 +252,7 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 			r.intent.raised[op.Name] = true
 		case SetRoute:
 			r.right++
-		case DeleteAddress:
+		case DeleteAddress, DeletePortAddress:
 			// The kernel takes the address's routes, or their source, away.
 			r.lookSoon()
 		}
@@ -286,7 +286,7 @@ func (r *Reconciler) concerned(links map[string]Link, down map[string]struct{}) 
 		_, wasDown := down[name]
 		return wasDown || links[name] != r.state.Links[name]
 	}
-	if changed(loopback) {
+	if changed(loopback) || changed(r.intent.desired.Uplink.Port) {
 		return true
 	}
 	for _, port := range r.intent.desired.Ports {

@@ -16,6 +16,10 @@ type State struct {
 	Sysctls   map[string]string         // path below /proc/sys → value
 	Links     map[string]Link           // every interface, by name
 
+	// PortAddresses are on all other interfaces but those of segments; true
+	// marks frond's.
+	PortAddresses map[PortAddress]bool
+
 	// ForeignIDs are the ids of nexthop objects that are somebody else's:
 	// never given away, never replaced.
 	ForeignIDs map[uint32]struct{}
@@ -26,6 +30,12 @@ type State struct {
 	// IFA_PROTO, before Linux 5.18): then a foreign address that is desired
 	// counts as frond's.
 	UnmarkedAddresses bool
+}
+
+// PortAddress is an address of an interface, with the length of its network.
+type PortAddress struct {
+	Port   string
+	Prefix netip.Prefix
 }
 
 // InstalledRoute is a route as the kernel holds it.
@@ -73,6 +83,8 @@ func newState() *State {
 		Addresses: make(map[netip.Prefix]struct{}),
 		Sysctls:   make(map[string]string),
 		Links:     make(map[string]Link),
+
+		PortAddresses: make(map[PortAddress]bool),
 	}
 }
 
@@ -97,6 +109,9 @@ func (s *State) whole() {
 	if s.Links == nil {
 		s.Links = empty.Links
 	}
+	if s.PortAddresses == nil {
+		s.PortAddresses = empty.PortAddresses
+	}
 }
 
 // record notes operations that the kernel has carried out, with all that
@@ -118,6 +133,10 @@ func (s *State) record(ops []Op) {
 		case DeleteAddress:
 			delete(s.Addresses, op.Prefix)
 			delete(s.ForeignAddresses, op.Prefix)
+		case AddPortAddress:
+			s.PortAddresses[op.PortAddress] = true
+		case DeletePortAddress:
+			delete(s.PortAddresses, op.PortAddress)
 		case SetNextHop:
 			s.NextHops[op.ID] = op.NextHop
 		case SetGroup:

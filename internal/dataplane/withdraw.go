@@ -62,6 +62,11 @@ func removals(now *State, desired Desired) []Op {
 	for prefix := range now.Addresses {
 		ops = append(ops, DeleteAddress{Prefix: prefix})
 	}
+	for _, a := range slices.SortedFunc(maps.Keys(now.PortAddresses), comparePortAddresses) {
+		if now.PortAddresses[a] || now.UnmarkedAddresses && desired.Uplink.wants(a) {
+			ops = append(ops, DeletePortAddress{a})
+		}
+	}
 	if !now.UnmarkedAddresses {
 		return ops
 	}

@@ -121,20 +121,32 @@ func host(v value) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// interfaceAddress takes an address with the length of its network.
-func interfaceAddress(v value) (netip.Prefix, bool) {
-	const hint = "write the port's address with the length of its network such as 192.0.2.2/24"
-	p, ok := v.prefix(anyFamily, hint)
-	switch {
-	case !ok:
-	case isSpecial(netip.PrefixFrom(p.Addr(), p.Addr().BitLen())):
-		v.wrong(p.String()+" is no unicast address that a machine can have", hint)
-	case !isHost(p.Masked(), p.Addr()):
-		v.wrong(p.String()+" is the network itself or its broadcast address", hint)
-	default:
-		return p, true
+// interfaceAddress takes an address of that family with the length of its
+// network.
+func interfaceAddress(f family, example string) func(value) (netip.Prefix, bool) {
+	hint := "write the port's address with the length of its network such as " + example
+	return func(v value) (netip.Prefix, bool) {
+		p, ok := v.prefix(f, hint)
+		switch {
+		case !ok:
+		case isSpecial(netip.PrefixFrom(p.Addr(), p.Addr().BitLen())):
+			v.wrong(p.String()+" is no unicast address that a machine can have", hint)
+		case !isHost(p.Masked(), p.Addr()):
+			v.wrong(p.String()+" is the network itself or its broadcast address", hint)
+		default:
+			return p, true
+		}
+		return netip.Prefix{}, false
 	}
-	return netip.Prefix{}, false
+}
+
+// router6 takes an IPv6 router's address, which may be a link-local one: that
+// is what routers advertise (RFC 4861 §4.2).
+func router6(v value) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(v.node.Value); err == nil && a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" {
+		return a, true
+	}
+	return address(ipv6, "fe80::1")(v)
 }
 
 // addressRange takes first-last; both ends belong to it.

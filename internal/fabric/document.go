@@ -17,7 +17,7 @@ var keysOf = map[string][]string{
 	"bfd":      {"interval", "multiplier"},
 	"timers":   {"hold", "keepalive"},
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
-	"uplink":   {"port", "address", "dhcp", "next_hop", "masquerade", "preference"},
+	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes"},
 	"dhcp":     {"range", "dns", "lease"},
@@ -190,9 +190,11 @@ func decodeUplink(v value) (*Uplink, bool) {
 	}
 	return &Uplink{
 		Port:       required(m, "port", "name the interface that leads out, as in port: enp3s0", interfaceName),
-		Address:    optional(m, "address", netip.Prefix{}, interfaceAddress),
+		Address:    optional(m, "address", netip.Prefix{}, interfaceAddress(ipv4, "192.0.2.2/24")),
+		Address6:   optional(m, "address6", netip.Prefix{}, interfaceAddress(ipv6, "2001:db8::2/64")),
 		DHCP:       optional(m, "dhcp", false, value.boolean),
-		NextHop:    optional(m, "next_hop", netip.Addr{}, address(anyFamily, "192.0.2.1")),
+		NextHop:    optional(m, "next_hop", netip.Addr{}, address(ipv4, "192.0.2.1")),
+		NextHop6:   optional(m, "next_hop6", netip.Addr{}, router6),
 		Masquerade: optional(m, "masquerade", false, value.boolean),
 		Preference: int(optional(m, "preference", defaultPreference, integer(0, math.MaxInt32))),
 	}, true

@@ -75,13 +75,14 @@ type Node struct {
 // Uplink leads out of the fabric.
 type Uplink struct {
 	Port string
-	// Address is the port's own address with the length of its network; zero
-	// where DHCP gives it or the operator has configured the port himself.
-	Address netip.Prefix
-	DHCP    bool
-	// NextHop is the router that the default route points to; zero where DHCP
-	// gives it or the kernel has one already.
-	NextHop netip.Addr
+	// Address and Address6 are the port's own with the length of their network;
+	// zero where DHCP gives it or the operator has configured the port himself.
+	Address, Address6 netip.Prefix
+	DHCP              bool // of IPv4
+	// NextHop and NextHop6 are the routers that the default routes point to;
+	// zero where DHCP gives it or the kernel may have one by the operator's
+	// hand. NextHop6 may be a link-local address.
+	NextHop, NextHop6 netip.Addr
 	// Masquerade hides what leaves behind the port's address (source NAT).
 	Masquerade bool
 	// Preference orders exits as LOCAL_PREF does (RFC 4271 §5.1.5): the

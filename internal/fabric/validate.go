@@ -30,7 +30,7 @@ func validate(f *Fabric, r *report) {
 	validateASNs(f, r)
 	for _, n := range f.Nodes {
 		validateOriginated(f, n, space, r)
-		validateUplink(n, space, r)
+		validateUplink(f, n, space, r)
 	}
 	validateSegmentNames(f, r)
 	for _, s := range f.Segments {
@@ -184,33 +184,6 @@ func validateOriginated(f *Fabric, n Node, space claims, r *report) {
 		if other, ok := space.overlap(p); ok && !slices.Contains(f.Underlay.Loopbacks, other.prefix) {
 			r.failField(field, fmt.Sprintf("%s is inside %s of %s", p, other.prefix, other.field), "take an address outside of all segments")
 		}
-	}
-}
-
-func validateUplink(n Node, space claims, r *report) {
-	if n.Uplink == nil {
-		return
-	}
-	u, field := *n.Uplink, nodeField(n.Name, "uplink")
-	if n.Role != Exit {
-		r.failField(field, fmt.Sprintf("only an exit has an uplink, and %s is a %s", n.Name, n.Role), "set role: exit, or leave uplink out")
-	}
-	if u.DHCP && u.Address.IsValid() {
-		r.failField(field+".address", "is set although dhcp gives it", "keep one of the two")
-	}
-	if u.DHCP && u.NextHop.IsValid() {
-		r.failField(field+".next_hop", "is set although dhcp gives it", "keep one of the two")
-	}
-	if u.Address.IsValid() && u.NextHop.IsValid() && (u.NextHop == u.Address.Addr() || !isHost(u.Address.Masked(), u.NextHop)) {
-		r.failField(field+".next_hop", fmt.Sprintf("%s is no neighbour of %s", u.NextHop, u.Address),
-			fmt.Sprintf("take another machine's address in %s", u.Address.Masked()))
-	}
-	if !u.Address.IsValid() {
-		return
-	}
-	if other, ok := space.overlap(u.Address.Masked()); ok {
-		r.failField(field+".address", fmt.Sprintf("%s overlaps with %s of %s", u.Address.Masked(), other.prefix, other.field),
-			"an uplink leads to a network outside of the fabric")
 	}
 }
 

@@ -2,7 +2,10 @@ package kernel
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
+
+	"frond/internal/dataplane"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,26 +87,34 @@ func (a interfaceAddress) isLinkLocal() bool {
 	return a.prefix.Addr().Is6() && a.prefix.Addr().IsLinkLocalUnicast()
 }
 
-// loopbackAddresses dumps what is on lo, frond's and others'.
-func (d *dumper) loopbackAddresses(family uint8, lo uint32) error {
+// addresses dumps what is on lo and on other interfaces, frond's and others',
+// but for segments' bridges and link-local addresses.
+func (d *dumper) addresses(family uint8) error {
 	reset := func() {
+		ofFamily := func(p netip.Prefix) bool { return p.Addr().Is4() == (family == unix.AF_INET) }
 		for _, set := range []map[netip.Prefix]struct{}{d.state.Addresses, d.state.ForeignAddresses} {
-			for prefix := range set {
-				if prefix.Addr().Is4() == (family == unix.AF_INET) {
-					delete(set, prefix)
-				}
-			}
+			maps.DeleteFunc(set, func(p netip.Prefix, _ struct{}) bool { return ofFamily(p) })
 		}
+		maps.DeleteFunc(d.state.PortAddresses, func(a dataplane.PortAddress, _ bool) bool { return ofFamily(a.Prefix) })
 	}
-	return d.conn.dump(unix.RTM_GETADDR, ifaddrmsg(family, 0, lo), reset, func(m message) {
-		a, ok := parseAddress(m)
-		if !ok || a.index != lo {
-			return
+	return d.conn.dump(unix.RTM_GETADDR, ifaddrmsg(family, 0, 0), reset, func(m message) {
+		if a, ok := parseAddress(m); ok {
+			d.address(a)
 		}
-		if a.protocol == Protocol {
-			d.state.Addresses[a.prefix] = struct{}{}
-			return
-		}
-		d.state.ForeignAddresses[a.prefix] = struct{}{}
 	})
+}
+
+func (d *dumper) address(a interfaceAddress) {
+	name, ours := d.name(a.index), a.protocol == Protocol
+	switch {
+	case name == "" || d.links.segments[a.index]:
+	case name != "lo":
+		if !a.isLinkLocal() {
+			d.state.PortAddresses[dataplane.PortAddress{Port: name, Prefix: a.prefix}] = ours
+		}
+	case ours:
+		d.state.Addresses[a.prefix] = struct{}{}
+	default:
+		d.state.ForeignAddresses[a.prefix] = struct{}{}
+	}
 }

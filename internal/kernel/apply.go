@@ -60,6 +60,14 @@ func (a *application) take(i int) {
 		if lo, ok := a.index(i, "lo"); ok {
 			a.batch.deleteAddress(op.Prefix, lo)
 		}
+	case dataplane.AddPortAddress:
+		if index, ok := a.index(i, op.Port); ok {
+			a.batch.addAddress(op.Prefix, index)
+		}
+	case dataplane.DeletePortAddress:
+		if index, ok := a.index(i, op.Port); ok {
+			a.batch.deleteAddress(op.Prefix, index)
+		}
 	case dataplane.SetNextHop:
 		if !op.NextHop.Via.IsValid() {
 			a.fail(i, errors.New("the next hop has no address"))
@@ -136,9 +144,9 @@ func isDone(op dataplane.Op, err error) bool {
 		return errors.Is(err, unix.ENOENT)
 	case dataplane.DeleteRoute:
 		return errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT)
-	case dataplane.AddAddress:
+	case dataplane.AddAddress, dataplane.AddPortAddress:
 		return errors.Is(err, unix.EEXIST)
-	case dataplane.DeleteAddress:
+	case dataplane.DeleteAddress, dataplane.DeletePortAddress:
 		return errors.Is(err, unix.EADDRNOTAVAIL)
 	}
 	return false

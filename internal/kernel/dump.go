@@ -35,13 +35,13 @@ func (k *Kernel) Dump(ctx context.Context) (dataplane.State, error) {
 func (d *dumper) all(ctx context.Context) error {
 	d.state.Addresses = make(map[netip.Prefix]struct{})
 	d.state.ForeignAddresses = make(map[netip.Prefix]struct{})
+	d.state.PortAddresses = make(map[dataplane.PortAddress]bool)
 	d.state.Routes = make(map[netip.Prefix]dataplane.InstalledRoute)
 	var err error
 	if d.links, err = readLinks(d.conn); err != nil {
 		return err
 	}
 	d.state.Links = d.links.byName()
-	lo := uint32(d.state.Links["lo"].Index)
 	tables := []struct {
 		name string
 		read func() error
@@ -49,8 +49,8 @@ func (d *dumper) all(ctx context.Context) error {
 		{"nexthop objects", d.nextHops},
 		{"IPv4 routes", func() error { return d.routes(unix.AF_INET) }},
 		{"IPv6 routes", func() error { return d.routes(unix.AF_INET6) }},
-		{"IPv4 addresses", func() error { return d.loopbackAddresses(unix.AF_INET, lo) }},
-		{"IPv6 addresses", func() error { return d.loopbackAddresses(unix.AF_INET6, lo) }},
+		{"IPv4 addresses", func() error { return d.addresses(unix.AF_INET) }},
+		{"IPv6 addresses", func() error { return d.addresses(unix.AF_INET6) }},
 	}
 	for _, table := range tables {
 		if err := ctx.Err(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"frond/internal/dataplane"
 
@@ -24,12 +25,16 @@ const (
 type linkTable struct {
 	links  map[uint32]dataplane.Link
 	locals map[uint32]map[netip.Addr]bool // whether the address is usable
+	// segments are the devices of segments, known by their aliases.
+	segments map[uint32]bool
 }
 
 func newLinkTable() *linkTable {
 	return &linkTable{
 		links:  make(map[uint32]dataplane.Link),
 		locals: make(map[uint32]map[netip.Addr]bool),
+
+		segments: make(map[uint32]bool),
 	}
 }
 
@@ -54,11 +59,13 @@ func (t *linkTable) update(m message) {
 	case unix.RTM_NEWLINK:
 		if link, ok := parseLink(m); ok {
 			t.links[uint32(link.Index)] = link
+			t.segments[uint32(link.Index)] = isSegment(m)
 		}
 	case unix.RTM_DELLINK:
 		if link, ok := parseLink(m); ok {
 			delete(t.links, uint32(link.Index))
 			delete(t.locals, uint32(link.Index))
+			delete(t.segments, uint32(link.Index))
 		}
 	case unix.RTM_NEWADDR:
 		if a, ok := parseAddress(m); ok && a.isLinkLocal() {
@@ -118,6 +125,16 @@ func parseLink(m message) (dataplane.Link, bool) {
 		}
 	}
 	return link, link.Name != ""
+}
+
+// isSegment tells whether the alias of a link is that of a segment's device.
+func isSegment(m message) bool {
+	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
+		if kind == unix.IFLA_IFALIAS {
+			return strings.HasPrefix(unix.ByteSliceToString(value), dataplane.AliasPrefix)
+		}
+	}
+	return false
 }
 
 // ifinfomsg is struct ifinfomsg: family, padding, type, index, flags, change.

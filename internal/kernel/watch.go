@@ -234,7 +234,7 @@ func (w *watcher) notice(m message) {
 		}
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		w.table.update(m)
-		if a, ok := parseAddress(m); ok && w.table.links[a.index].Name == "lo" {
+		if a, ok := parseAddress(m); ok && (a.protocol == Protocol || w.table.links[a.index].Name == "lo") {
 			w.drifted = true
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP, unix.RTM_NEWROUTE, unix.RTM_DELROUTE:

@@ -28,7 +28,8 @@ type Plan struct {
 	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
 	// sorted, each once.
 	Addresses []netip.Prefix
-	Store     *Store // nil where the fabric runs none
+	Store     *Store  // nil where the fabric runs none
+	Uplink    *Uplink // nil where the node is no exit, or one without
 
 	segments []fabric.Segment // that the node takes part in
 	devices  []string         // of all segments: frond's own, never ports
@@ -52,6 +53,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
 	p.Store = storeOf(f, n.Name)
+	p.Uplink = uplinkOf(f, n)
 	p.segments = segmentsOf(f, n.Name)
 	p.Originate = prefixes(p.Originate, served(p.segments))
 	for _, s := range f.Segments {

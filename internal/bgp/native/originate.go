@@ -9,8 +9,8 @@ import (
 
 // originated is what this node originates.
 type originated struct {
-	unicast    *attributes
-	routes     map[netip.Prefix]struct{}
+	unicast    map[prepended]*attributes
+	routes     map[netip.Prefix]uint8          // to how often our AS is prepended
 	evpn       map[string]*evpnOrigin          // by key
 	sources    map[*seam.EVPNRoute]*evpnOrigin // the same
 	generation uint64                          // counts the sets that were handed over
@@ -31,17 +31,14 @@ func (s *Speaker) originate(routes []seam.Route) {
 }
 
 func (s *Speaker) originateUnicast(routes []seam.Route) {
-	if s.local.unicast == nil {
-		s.local.unicast = &attributes{localPref: defaultLocalPref}
-	}
-	unicast := make(map[netip.Prefix]struct{})
+	unicast := make(map[netip.Prefix]uint8)
 	for _, r := range routes {
 		if r.EVPN == nil {
-			unicast[r.Prefix.Masked()] = struct{}{}
+			unicast[r.Prefix.Masked()] = r.Prepend
 		}
 	}
-	for prefix := range unicast {
-		s.unicast.originate(prefix, s.local.unicast, "")
+	for prefix, times := range unicast {
+		s.unicast.originate(prefix, s.local.prepended(s.desired.ASN, times), "")
 	}
 	for prefix := range s.local.routes {
 		if _, ok := unicast[prefix]; !ok {
@@ -49,6 +46,34 @@ func (s *Speaker) originateUnicast(routes []seam.Route) {
 		}
 	}
 	s.local.routes = unicast
+}
+
+// prepended tells the attributes of this node's unicast routes apart.
+type prepended struct {
+	asn   uint32
+	times uint8
+}
+
+// prepended returns the attributes of routes whose AS path begins as if they
+// had been through this AS so many times already (RFC 4271 §5.1.2).
+func (o *originated) prepended(asn uint32, times uint8) *attributes {
+	key := prepended{asn, times}
+	if times == 0 {
+		key.asn = 0 // encode puts in our AS, whichever it is
+	}
+	if a, ok := o.unicast[key]; ok {
+		return a
+	}
+	a := &attributes{localPref: defaultLocalPref, pathLength: int(times)}
+	for range times {
+		a.asPath = append(a.asPath, asn)
+		a.segments = prepend(asn, a.segments)
+	}
+	if o.unicast == nil {
+		o.unicast = make(map[prepended]*attributes)
+	}
+	o.unicast[key] = a
+	return a
 }
 
 // originateEVPN is called for every MAC that comes or goes, with all that

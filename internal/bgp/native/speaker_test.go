@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -347,4 +348,27 @@ func TestListensSigned(t *testing.T) {
 	if knock("") == nil {
 		t.Error("it was let in without a signature")
 	}
+}
+
+// TestPrepend lets one of two ways be longer than it is.
+func TestPrepend(t *testing.T) {
+	a, b, ofB, ofA := pair(t)
+	d := desired(1, ofB)
+	d.Routes = append(d.Routes, seam.Route{Prefix: netip.MustParsePrefix("0.0.0.0/0"), Prepend: 3})
+	x, y := startSpeaker(t, a, d), startSpeaker(t, b, desired(2, ofA))
+	pathOf := func(prefix string) []uint32 {
+		paths := y.paths[netip.MustParsePrefix(prefix)].Paths
+		if len(paths) != 1 {
+			return nil
+		}
+		return paths[0].ASPath
+	}
+	own := d.ASN
+	y.eventually("the default route by a path of four", func() bool {
+		return slices.Equal(pathOf("0.0.0.0/0"), []uint32{own, own, own, own})
+	})
+	y.eventually("other routes by the usual path", func() bool { return slices.Equal(pathOf("10.0.0.1/32"), []uint32{own}) })
+	d.Routes[2].Prepend = 0
+	x.set(d)
+	y.eventually("the default route by a path of one", func() bool { return slices.Equal(pathOf("0.0.0.0/0"), []uint32{own}) })
 }
