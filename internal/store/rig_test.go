@@ -129,6 +129,7 @@ func newCluster(t testing.TB, size int) *cluster {
 		ip(t, "netns", "add", m.netns)
 		t.Cleanup(func() { ip(t, "netns", "del", m.netns) })
 		ip(t, "link", "add", m.cable, "type", "veth", "peer", "name", "eth0", "netns", m.netns)
+		t.Cleanup(func() { ip(t, "link", "del", m.cable) }) // at once: a namespace takes its own time to go
 		ip(t, "link", "set", m.cable, "master", "br0", "up")
 		ip(t, "-n", m.netns, "link", "set", "lo", "up")
 		ip(t, "-n", m.netns, "addr", "add", m.Address.String()+"/24", "dev", "eth0")
