@@ -111,6 +111,6 @@ func TestWatchMasquerade(t *testing.T) {
 		t.Fatal("nothing is told of a new table")
 	}
 	stop()
-	for range changes { //nolint:revive // until it is closed
+	for range changes {
 	}
 }
