@@ -93,7 +93,12 @@ type Route struct {
 	// Prepend is how many times more the AS path of a unicast route names this
 	// node's AS than it must, so that other ways are preferred.
 	Prepend uint8
-	EVPN    *EVPNRoute // set instead of Prefix; not to be changed once it was handed over
+	// Sequence orders the nodes that originate a unicast prefix one after the
+	// other: only the way to the one with the highest is taken, whatever else
+	// speaks for the others, as with MACs that move (RFC 7432 §15). It travels
+	// in the same extended community (§7.7). 0: none, which gives way to any.
+	Sequence uint32
+	EVPN     *EVPNRoute // set instead of Prefix; not to be changed once it was handed over
 }
 
 // EVPNRoute is one EVPN NLRI in wire form (RFC 7432 §7: type, length, value)

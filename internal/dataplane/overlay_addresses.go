@@ -31,10 +31,10 @@ func (s *OverlayState) diffAddresses(segments []Segment) []OverlayOp {
 	var adds, deletes []OverlayOp
 	wanted := make(map[BridgeAddress]bool)
 	for _, segment := range segments {
-		if !s.Devices[segment.Bridge].Owned {
+		if !s.Devices[segment.Bridge].Owned || segment.Gateway.Elected {
 			continue
 		}
-		for _, prefix := range segment.Gateway.addresses() {
+		for _, prefix := range segment.Gateway.Addresses() {
 			a := BridgeAddress{segment.Bridge, prefix}
 			wanted[a] = true
 			if _, there := s.Addresses[a]; !there {

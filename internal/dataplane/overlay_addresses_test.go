@@ -8,7 +8,7 @@ import (
 func gatewayOf(mac MAC, address, address6 string) Gateway {
 	g := Gateway{MAC: mac, Address: netip.MustParsePrefix(address)}
 	if address6 != "" {
-		g.Address6 = netip.MustParsePrefix(address6)
+		g.Address6, g.LinkLocal = netip.MustParsePrefix(address6), mac.LinkLocal()
 	}
 	return g
 }

@@ -78,7 +78,7 @@ func (s Segment) bridge() Device {
 	return Device{
 		Name: s.Bridge, Kind: KindBridge, Alias: AliasPrefix + s.Name,
 		MTU: s.MTU, Up: true, Deaf: true,
-		MAC: s.bridgeMAC(), MaxLearned: uint32(s.MACLimit * MACsPerBridge),
+		MAC: s.BridgeMAC(), MaxLearned: uint32(s.MACLimit * MACsPerBridge),
 	}
 }
 
@@ -92,8 +92,8 @@ func (s Segment) vxlan() Device {
 	}
 }
 
-// bridgeMAC is the gateway's, if there is one.
-func (s Segment) bridgeMAC() MAC {
+// BridgeMAC is the gateway's, if that is on every node, or the node's own.
+func (s Segment) BridgeMAC() MAC {
 	if !s.Gateway.MAC.IsZero() {
 		return s.Gateway.MAC
 	}

@@ -31,6 +31,12 @@ func (m MAC) IsGroup() bool { return m[0]&1 != 0 }
 // IsZero tells that there is no address.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
+// LinkLocal is the address that is derived from the MAC (RFC 4291 appendix A).
+func (m MAC) LinkLocal() netip.Prefix {
+	id := [16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(id), 64)
+}
+
 // MarshalText makes MACs readable in JSON.
 func (m MAC) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
@@ -75,21 +81,30 @@ type Segment struct {
 	Gateway  Gateway
 }
 
-// Gateway is the segment's default router as every node of it holds it at
-// once: the same addresses under the same MAC (RFC 9135 §4.1). It is answered
-// for on the guest's own node and told to nobody. The zero Gateway is none.
+// Gateway is the segment's default router. The zero Gateway is none.
+//
+// Usually every node of the segment holds it at once: the same addresses under
+// the same MAC (RFC 9135 §4.1). It is answered for on the guest's own node and
+// told to nobody. An elected one is on one node at a time, under that node's
+// own MAC: what is sent to the MAC of a node that has lost it goes nowhere.
 type Gateway struct {
-	MAC MAC
+	MAC MAC // zero if it is elected
 	// Address and Address6 are its own with the lengths of the segment's
 	// prefixes; zero where the segment has none.
 	Address, Address6 netip.Prefix
+	// LinkLocal is what it speaks from on the segment itself; zero if it has
+	// no IPv6 address.
+	LinkLocal netip.Prefix
 	// HostRoutes has the node announce the addresses of its guests.
 	HostRoutes bool
+	// Elected tells that its addresses come and go by a lease: the overlay
+	// leaves them alone.
+	Elected bool
 }
 
 // Holds tells whether an address is the gateway's: no guest may have it.
 func (g Gateway) Holds(ip netip.Addr) bool {
-	return ip.IsValid() && (ip == g.Address.Addr() || ip == g.Address6.Addr() || ip == g.linkLocal().Addr())
+	return ip.IsValid() && (ip == g.Address.Addr() || ip == g.Address6.Addr() || ip == g.LinkLocal.Addr())
 }
 
 // Serves tells whether an address is one of the gateway's guests'.
@@ -97,21 +112,10 @@ func (g Gateway) Serves(ip netip.Addr) bool {
 	return !g.Holds(ip) && (g.Address.Contains(ip) || g.Address6.Contains(ip))
 }
 
-// linkLocal is what the gateway speaks from on the segment itself, derived
-// from its MAC (RFC 4291 appendix A); zero if it has no IPv6 address.
-func (g Gateway) linkLocal() netip.Prefix {
-	if !g.Address6.IsValid() {
-		return netip.Prefix{}
-	}
-	m := g.MAC
-	id := [16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
-	return netip.PrefixFrom(netip.AddrFrom16(id), 64)
-}
-
-// addresses are all that the gateway's bridge holds.
-func (g Gateway) addresses() []netip.Prefix {
+// Addresses are all that the bridge of who has the gateway holds.
+func (g Gateway) Addresses() []netip.Prefix {
 	var all []netip.Prefix
-	for _, p := range []netip.Prefix{g.Address, g.Address6, g.linkLocal()} {
+	for _, p := range []netip.Prefix{g.Address, g.Address6, g.LinkLocal} {
 		if p.IsValid() {
 			all = append(all, p)
 		}

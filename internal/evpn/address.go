@@ -105,6 +105,7 @@ func (t *Table) decideAddress(a *address) {
 	}
 	var mac dataplane.MAC
 	switch {
+	case a.segment.holds(a.ip):
 	case a.local != nil:
 		mac = a.local.mac
 	case winner != nil:

@@ -6,19 +6,81 @@ import (
 	"frond/internal/dataplane"
 )
 
-// The gateway's MAC and addresses are on every node at once. They are told to
-// nobody, and whoever claims them, here or elsewhere, is not heard: that is
+// The MAC and the addresses of a gateway that is on every node at once are told
+// to nobody, and whoever claims them, here or elsewhere, is not heard: that is
 // neither a guest nor a move.
+//
+// An elected one is told by the node that has it, under the MAC of that node's
+// bridge, with the number of its term as sequence number: whoever got it last
+// is where it is, though one that stands still may go on telling it. Every
+// node tells the MAC of its bridge from the beginning, so that frames to it
+// find their way from the first one on.
+
+// SetHeld sets which elected gateways this node has, by VNI, each with the
+// number of its term, which grows from holder to holder and is never 0.
+func (t *Table) SetHeld(terms map[uint32]uint32) {
+	for vni, s := range t.segments {
+		if s.held != terms[vni] {
+			s.held = terms[vni]
+			t.tellGateway(s)
+		}
+	}
+	t.settle()
+}
+
+// tellGateway brings what is told of an elected gateway into line.
+func (t *Table) tellGateway(s *segment) {
+	if !s.config.Gateway.Elected {
+		return
+	}
+	vni, mac := s.config.VNI, s.config.BridgeMAC()
+	t.originate(originKey{vni: vni, mac: mac}, MACIP{Attributes: t.attributes(s), MAC: mac})
+	for _, p := range s.config.Gateway.Addresses() {
+		ip := p.Addr()
+		if s.held == 0 {
+			t.retract(addressKey(vni, mac, ip))
+		} else {
+			t.originate(addressKey(vni, mac, ip), MACIP{Attributes: t.attributes(s), MAC: mac, IP: ip, Sequence: s.held})
+		}
+		if a, ok := s.addresses[ip]; ok {
+			t.touchAddress(a)
+		}
+	}
+}
+
+// untellGateway takes back what is told of an elected gateway.
+func (t *Table) untellGateway(s *segment) {
+	if !s.config.Gateway.Elected {
+		return
+	}
+	vni, mac := s.config.VNI, s.config.BridgeMAC()
+	t.retract(originKey{vni: vni, mac: mac})
+	for _, p := range s.config.Gateway.Addresses() {
+		t.retract(addressKey(vni, mac, p.Addr()))
+	}
+}
+
+// holds tells whether this node has the segment's elected gateway, and the
+// address is that one's: nobody else is to be asked for it.
+func (s *segment) holds(ip netip.Addr) bool { return s.held != 0 && s.config.Gateway.Holds(ip) }
+
+// hears tells whether an address counts that another node tells: all but those
+// of a gateway that is on every node.
+func (s *segment) hears(ip netip.Addr) bool {
+	return ip.IsValid() && (s.config.Gateway.Elected || !s.config.Gateway.Holds(ip))
+}
 
 // change takes in a segment's new shape.
 func (t *Table) change(s *segment, config dataplane.Segment) {
-	before := s.config.Gateway
-	s.config = config
-	if before == config.Gateway {
+	if s.config.Gateway == config.Gateway && s.config.BridgeMAC() == config.BridgeMAC() {
+		s.config = config
 		return
 	}
+	t.untellGateway(s)
+	s.config = config
+	t.tellGateway(s)
 	t.news.routes = true // of hosts too
-	if m, ok := s.macs[config.Gateway.MAC]; ok && m.local != nil {
+	if m, ok := s.macs[config.BridgeMAC()]; ok && m.local != nil {
 		t.leave(m)
 	}
 	for ip, a := range s.addresses {

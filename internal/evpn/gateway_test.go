@@ -88,3 +88,48 @@ func TestHostRoutes(t *testing.T) {
 		t.Errorf("the guest has moved: %v", r.hosts)
 	}
 }
+
+// TestElectedGateway follows one that comes here, goes on to another node that
+// got it later, and is still told by the one that had it before.
+func TestElectedGateway(t *testing.T) {
+	elected := dataplane.Gateway{Address: gateway.Address, Address6: gateway.Address6, Elected: true}
+	ip, ip6 := gateway.Address.Addr(), gateway.Address6.Addr()
+	macB, macC := testMAC(0xb), testMAC(0xc)
+	r := newRig(t, vtepA, 100)
+	r.SetSegments([]dataplane.Segment{{Name: "s100", VNI: 100, MACLimit: 10, Local: vtepA, Gateway: elected}})
+	r.take()
+	own := dataplane.Segment{Local: vtepA, Gateway: elected}.BridgeMAC()
+	macOnly := "[2]:[0]:[48]:[" + own.String() + "] 0"
+	r.wantTold(macOnly)
+
+	r.learn(macip(vtepB, macB, ip.String(), 4), macip(vtepB, macB, ip6.String(), 4))
+	r.take()
+	r.wantARP(ip, macB)
+
+	held := func(term uint32) {
+		r.SetHeld(map[uint32]uint32{100: term})
+		r.take()
+	}
+	held(5)
+	r.wantARP(ip, dataplane.MAC{})
+	r.wantARP(ip6, dataplane.MAC{})
+	r.wantTold(macOnly, "[2]:[0]:[48]:["+own.String()+"]:[128]:[fd00::1] 5", "[2]:[0]:[48]:["+own.String()+"]:[32]:[172.16.0.1] 5")
+
+	// A guest that claims it is not heard, nor is one that has the bridge's MAC.
+	r.appears(100, testMAC(1), "tap1")
+	r.speaks(100, testMAC(1), ip)
+	r.appears(100, own, "tap1")
+	r.learn(macip(vtepC, macC, ip.String(), 6))
+	r.take()
+	r.wantARP(ip, dataplane.MAC{})
+
+	held(0)
+	r.wantARP(ip, macC) // though B goes on telling it
+	r.wantTold("[2]:[0]:[48]:[02:00:00:00:00:01] 0", macOnly)
+	if len(r.Problems()) > 0 || len(r.hosts) > 0 {
+		t.Errorf("problems %v, host routes %v", r.Problems(), r.hosts)
+	}
+	r.SetSegments(nil)
+	r.take()
+	r.wantTold()
+}

@@ -8,6 +8,7 @@ func (t *Table) SetIdentity(config Config) {
 	for vni, s := range t.segments {
 		s.rd = NewRD(config.RouterID, s.rd.number())
 		t.originate(originKey{vni: vni}, Multicast{Attributes: t.attributes(s), Originator: config.VTEP})
+		t.tellGateway(s)
 		for prefix := range s.prefixes {
 			t.originate(originKey{vni: vni, address: prefix}, Prefix{Attributes: t.attributes(s), Prefix: prefix})
 		}

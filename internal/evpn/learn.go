@@ -92,7 +92,7 @@ func (t *Table) attach(r *remote) {
 		s.floods[r] = struct{}{}
 		t.touchFlood(s)
 	case MACIP:
-		if route.MAC == s.config.Gateway.MAC {
+		if route.MAC == s.config.BridgeMAC() {
 			return
 		}
 		m := t.station(s, route.MAC)
@@ -102,7 +102,7 @@ func (t *Table) attach(r *remote) {
 		}
 		m.remotes = append(m.remotes, r)
 		t.touchMAC(m)
-		if route.IP.IsValid() && !s.config.Gateway.Holds(route.IP) {
+		if s.hears(route.IP) {
 			a := t.address(s, route.IP)
 			if len(a.remotes) < maxRoutesPerStation {
 				a.remotes = append(a.remotes, r)

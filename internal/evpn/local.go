@@ -79,7 +79,7 @@ func (t *Table) Observe(event dataplane.OverlayEvent) {
 func (t *Table) localMAC(m dataplane.LocalMAC) {
 	s, ok := t.segments[m.VNI]
 	switch {
-	case !ok || m.MAC.IsZero() || m.MAC.IsGroup() || m.MAC == s.config.Gateway.MAC:
+	case !ok || m.MAC.IsZero() || m.MAC.IsGroup() || m.MAC == s.config.BridgeMAC():
 	case m.Aged:
 		t.aged(s, m.MAC, m.Port)
 	default:
@@ -282,7 +282,7 @@ func (t *Table) loop(l dataplane.LocalLoop) {
 func (t *Table) localAddress(vni uint32, mac dataplane.MAC, ip netip.Addr) {
 	s, ok := t.segments[vni]
 	ip = ip.Unmap().WithZone("")
-	if !ok || mac.IsZero() || mac.IsGroup() || !destination(ip) || mac == s.config.Gateway.MAC || s.config.Gateway.Holds(ip) {
+	if !ok || mac.IsZero() || mac.IsGroup() || !destination(ip) || mac == s.config.BridgeMAC() || s.config.Gateway.Holds(ip) {
 		return
 	}
 	m := t.station(s, mac)

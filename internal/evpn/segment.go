@@ -23,6 +23,7 @@ type segment struct {
 	over      map[string]overflow       // ports with more behind them than is told of
 	prefixes  map[netip.Prefix]struct{} // originated from here
 	flood     []netip.Addr              // as told
+	held      uint32                    // see SetHeld; 0: this node does not have the gateway
 	touched   bool
 }
 
@@ -85,6 +86,7 @@ func (t *Table) addSegment(config dataplane.Segment) {
 	}
 	t.segments[config.VNI] = s
 	t.originate(originKey{vni: config.VNI}, Multicast{Attributes: t.attributes(s), Originator: t.config.VTEP})
+	t.tellGateway(s)
 }
 
 // freeIndex numbers a segment in the node's route distinguishers. It is the
@@ -139,6 +141,7 @@ func (t *Table) removeSegment(s *segment) {
 	for prefix := range s.prefixes {
 		t.retract(originKey{vni: vni, address: prefix})
 	}
+	t.untellGateway(s)
 	t.retract(originKey{vni: vni})
 	delete(t.segments, vni)
 	t.frozen = slices.DeleteFunc(t.frozen, func(f thawing) bool { return f.removed() })

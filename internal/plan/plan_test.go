@@ -261,12 +261,13 @@ segments:
 	want := dataplane.Gateway{
 		MAC:     dataplane.MAC{2, 0x68, 0, 0, 1, 2},
 		Address: netip.MustParsePrefix("172.16.0.1/24"), Address6: netip.MustParsePrefix("fd00:172::1/64"),
+		LinkLocal: netip.MustParsePrefix("fe80::68:ff:fe00:102/64"),
 	}
 	if segments[0].Gateway != want {
 		t.Errorf("the anycast gateway is %+v, want %+v", segments[0].Gateway, want)
 	}
-	if segments[1].Gateway != (dataplane.Gateway{}) {
-		t.Errorf("a gateway that is to be elected is here: %+v", segments[1].Gateway)
+	if elected := (dataplane.Gateway{Address: netip.MustParsePrefix("172.17.0.1/24"), Elected: true}); segments[1].Gateway != elected {
+		t.Errorf("the elected gateway is %+v, want %+v", segments[1].Gateway, elected)
 	}
 	if !slices.Contains(p.Originate, netip.MustParsePrefix("172.16.0.0/24")) || !slices.Contains(p.Originate, netip.MustParsePrefix("fd00:172::/64")) ||
 		slices.Contains(p.Originate, netip.MustParsePrefix("172.17.0.0/24")) {

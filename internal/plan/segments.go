@@ -39,17 +39,26 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 	return segments
 }
 
-// gateway is what the segment's bridge holds of its gateway on every node.
+// gateway is the segment's gateway as its nodes have it. Whoever has an
+// elected one is the only way to the segment from outside: there are no routes
+// to its hosts.
 func gateway(s fabric.Segment) dataplane.Gateway {
-	if s.Gateway == nil || s.Gateway.Mode != fabric.Anycast {
+	if s.Gateway == nil {
 		return dataplane.Gateway{}
 	}
-	return dataplane.Gateway{
-		MAC:        gatewayMAC(s.VNI),
-		Address:    within(s.Gateway.Address, s.Prefix),
-		Address6:   within(s.Gateway.Address6, s.Prefix6),
-		HostRoutes: s.Gateway.HostRoutes,
+	g := dataplane.Gateway{
+		Address:  within(s.Gateway.Address, s.Prefix),
+		Address6: within(s.Gateway.Address6, s.Prefix6),
 	}
+	if g.Address6.IsValid() {
+		g.LinkLocal = gatewayMAC(s.VNI).LinkLocal()
+	}
+	if s.Gateway.Mode == fabric.Elected {
+		g.Elected = true
+		return g
+	}
+	g.MAC, g.HostRoutes = gatewayMAC(s.VNI), s.Gateway.HostRoutes
+	return g
 }
 
 // gatewayMAC derives a gateway's MAC from the VNI: locally administered, and
@@ -66,10 +75,14 @@ func within(a netip.Addr, p netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(a, p.Bits())
 }
 
-// served are the prefixes of the segments whose gateway is on this node.
+// served are the prefixes of the segments whose gateway is on this node for
+// good.
 func served(segments []fabric.Segment) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, s := range segments {
+		if gateway(s).Elected {
+			continue
+		}
 		for _, p := range []netip.Prefix{gateway(s).Address, gateway(s).Address6} {
 			if p.IsValid() {
 				prefixes = append(prefixes, p.Masked())

@@ -58,6 +58,7 @@ type attributes struct {
 	localPref   uint32
 	communities []uint32
 	extended    string     // extended communities as on the wire
+	sequence    uint32     // of extended: see seam.Route; 0: none
 	pmsi        string     // PMSI tunnel as on the wire
 	nextHop     netip.Addr // of EVPN: the VTEP; zero for unicast
 	transitive  string     // whole attributes that we do not know but pass on
@@ -163,6 +164,7 @@ func (a *attributes) take(attr rawAttribute) error {
 			return malformed("EXTENDED COMMUNITIES is %d bytes long, not a multiple of 8", len(v))
 		}
 		a.extended = string(v)
+		a.sequence = sequenceOf(v)
 	case attrPMSI:
 		if len(v) < 5 {
 			return malformed("PMSI_TUNNEL is %d bytes long, at least 5 are needed", len(v))

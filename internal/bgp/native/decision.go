@@ -27,11 +27,23 @@ func (p path) preference() uint32 {
 	return p.attrs.localPref
 }
 
-// compareQuality orders paths by the steps of RFC 4271 §9.1.2.2 that make a
+// sequence is how late the node that a unicast route comes from got it; EVPN
+// weighs its own sequence numbers itself.
+func (p path) sequence() uint32 {
+	if p.wire != "" {
+		return 0
+	}
+	return p.attrs.sequence
+}
+
+// compareQuality orders paths by who got the prefix last, then by the steps of RFC 4271 §9.1.2.2 that make a
 // difference to where packets should go; the better path is the smaller.
 // Paths that compare equal are used side by side. MED is left out: it only
 // compares routes of one neighbouring AS, which is one node here.
 func compareQuality(a, b path) int {
+	if d := cmp.Compare(b.sequence(), a.sequence()); d != 0 {
+		return d
+	}
 	if d := cmp.Compare(b.preference(), a.preference()); d != 0 {
 		return d
 	}

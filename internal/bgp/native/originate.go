@@ -1,6 +1,7 @@
 package native
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -9,8 +10,8 @@ import (
 
 // originated is what this node originates.
 type originated struct {
-	unicast    map[prepended]*attributes
-	routes     map[netip.Prefix]uint8          // to how often our AS is prepended
+	unicast    map[unicastKey]*attributes
+	routes     map[netip.Prefix]struct{}
 	evpn       map[string]*evpnOrigin          // by key
 	sources    map[*seam.EVPNRoute]*evpnOrigin // the same
 	generation uint64                          // counts the sets that were handed over
@@ -31,14 +32,13 @@ func (s *Speaker) originate(routes []seam.Route) {
 }
 
 func (s *Speaker) originateUnicast(routes []seam.Route) {
-	unicast := make(map[netip.Prefix]uint8)
+	unicast := make(map[netip.Prefix]struct{})
 	for _, r := range routes {
 		if r.EVPN == nil {
-			unicast[r.Prefix.Masked()] = r.Prepend
+			prefix := r.Prefix.Masked()
+			unicast[prefix] = struct{}{}
+			s.unicast.originate(prefix, s.local.attributes(s.desired.ASN, r), "")
 		}
-	}
-	for prefix, times := range unicast {
-		s.unicast.originate(prefix, s.local.prepended(s.desired.ASN, times), "")
 	}
 	for prefix := range s.local.routes {
 		if _, ok := unicast[prefix]; !ok {
@@ -48,32 +48,52 @@ func (s *Speaker) originateUnicast(routes []seam.Route) {
 	s.local.routes = unicast
 }
 
-// prepended tells the attributes of this node's unicast routes apart.
-type prepended struct {
-	asn   uint32
-	times uint8
+// unicastKey tells the attributes of this node's unicast routes apart.
+type unicastKey struct {
+	asn      uint32
+	prepend  uint8
+	sequence uint32
 }
 
-// prepended returns the attributes of routes whose AS path begins as if they
-// had been through this AS so many times already (RFC 4271 §5.1.2).
-func (o *originated) prepended(asn uint32, times uint8) *attributes {
-	key := prepended{asn, times}
-	if times == 0 {
+// attributes returns those of a unicast route of this node. Its AS path begins
+// as if it had been through this AS as many times already as is to be
+// prepended (RFC 4271 §5.1.2).
+func (o *originated) attributes(asn uint32, r seam.Route) *attributes {
+	key := unicastKey{asn, r.Prepend, r.Sequence}
+	if r.Prepend == 0 {
 		key.asn = 0 // encode puts in our AS, whichever it is
 	}
 	if a, ok := o.unicast[key]; ok {
 		return a
 	}
-	a := &attributes{localPref: defaultLocalPref, pathLength: int(times)}
-	for range times {
+	a := &attributes{localPref: defaultLocalPref, pathLength: int(r.Prepend), sequence: r.Sequence}
+	for range r.Prepend {
 		a.asPath = append(a.asPath, asn)
 		a.segments = prepend(asn, a.segments)
 	}
-	if o.unicast == nil {
-		o.unicast = make(map[prepended]*attributes)
+	if r.Sequence != 0 {
+		a.extended = encodeExtended([]uint64{mobility<<48 | uint64(r.Sequence)})
+	}
+	if o.unicast == nil || len(o.unicast) == maxShared {
+		o.unicast = make(map[unicastKey]*attributes)
 	}
 	o.unicast[key] = a
 	return a
+}
+
+// mobility is type and sub-type of the extended community that a sequence
+// number is told in (RFC 7432 §7.7): two octets, flags, one that is reserved,
+// and the number.
+const mobility = 0x0600
+
+// sequenceOf reads the sequence number from extended communities.
+func sequenceOf(communities []byte) uint32 {
+	for ; len(communities) >= 8; communities = communities[8:] {
+		if binary.BigEndian.Uint16(communities) == mobility {
+			return binary.BigEndian.Uint32(communities[4:])
+		}
+	}
+	return 0
 }
 
 // originateEVPN is called for every MAC that comes or goes, with all that

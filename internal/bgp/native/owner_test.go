@@ -186,9 +186,9 @@ func TestChangesWhileApplying(t *testing.T) {
 func TestNewASInPaths(t *testing.T) {
 	o := newOwner(t)
 	o.apply(context.Background(), desired(1))
-	before := o.local.prepended(o.desired.ASN, 0).encode(o.desired.ASN, false, false)
+	before := o.local.attributes(o.desired.ASN, seam.Route{}).encode(o.desired.ASN, false, false)
 	o.apply(context.Background(), desired(2))
-	after := o.local.prepended(o.desired.ASN, 0).encode(o.desired.ASN, false, false)
+	after := o.local.attributes(o.desired.ASN, seam.Route{}).encode(o.desired.ASN, false, false)
 	if bytes.Equal(before, after) {
 		t.Errorf("AS %d still says %x", o.desired.ASN, after)
 	}

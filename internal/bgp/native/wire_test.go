@@ -274,6 +274,8 @@ func TestDecision(t *testing.T) {
 	shutdown.communities = []uint32{communityGracefulShutdown}
 	shorter, incomplete, preferred := base(), base(), base()
 	shorter.pathLength, incomplete.origin, preferred.localPref = 1, 2, 200
+	late, later := base(), base()
+	late.sequence, later.sequence, later.pathLength = 7, 8, 5
 	tests := []struct {
 		name         string
 		better, then path
@@ -284,6 +286,9 @@ func TestDecision(t *testing.T) {
 		{"origin", path{peer: router(2), attrs: base()}, path{peer: router(1), attrs: incomplete}, false},
 		{"a peer about to leave is last", path{peer: router(2), attrs: base()}, path{peer: router(1), attrs: shutdown}, false},
 		{"LOCAL_PREF", path{peer: internal, attrs: preferred}, path{peer: router(1), attrs: shorter}, false},
+		{"whoever got the prefix last, by whatever way", path{peer: internal, attrs: later}, path{peer: router(1), attrs: late}, false},
+		{"one with a sequence number before one without", path{peer: router(2), attrs: late}, path{peer: router(1), attrs: shorter}, false},
+		{"no sequence numbers of EVPN routes", path{peer: router(1), attrs: late, wire: "x"}, path{peer: router(2), attrs: later, wire: "x"}, false},
 		{"external before internal", path{peer: router(1), attrs: base()}, path{peer: internal, attrs: base()}, false},
 	}
 	for _, tt := range tests {
