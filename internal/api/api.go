@@ -33,6 +33,11 @@ type Backend interface {
 	// Thaw lets a frozen MAC or address move again before its time, on the
 	// segment of that name, on every one for the empty name.
 	Thaw(ctx context.Context, station, segment string) error
+	// Gateways returns the gateways of all segments of the fabric.
+	Gateways() []status.Gateway
+	// Drain has elected gateways leave the node of that name and not come
+	// back, or with false lets them come again.
+	Drain(ctx context.Context, node string, drained bool) error
 	// Nodes returns the nodes of the fabric as the document has them.
 	Nodes() []status.Host
 	// Forwarding says what the kernel does with a packet to a destination.
@@ -55,6 +60,9 @@ const (
 	macsPath       = "/v1/macs"
 	evpnPath       = "/v1/evpn"
 	thawPath       = "/v1/macs/thaw"
+	gatewaysPath   = "/v1/gateways"
+	drainPath      = "/v1/gateways/drain"
+	undrainPath    = "/v1/gateways/undrain"
 	nodesPath      = "/v1/nodes"
 	forwardingPath = "/v1/forwarding"
 	reloadPath     = "/v1/reload"
@@ -112,6 +120,11 @@ type MACs struct {
 // EVPN is the body of GET /v1/evpn.
 type EVPN struct {
 	Routes []status.EVPNRoute `json:"routes"`
+}
+
+// Gateways is the body of GET /v1/gateways.
+type Gateways struct {
+	Gateways []status.Gateway `json:"gateways"`
 }
 
 // Nodes is the body of GET /v1/nodes.

@@ -31,6 +31,7 @@ type agent struct {
 	reload   func(context.Context) error
 	down     func(context.Context) error
 	thaw     func(station, segment string) error
+	drain    func(node string, drained bool) error
 
 	nodes      []status.Host
 	forwarding func(status.Destination) (status.Forwarding, error)
@@ -43,6 +44,12 @@ func (a *agent) Down(ctx context.Context) error   { return a.down(ctx) }
 func (a *agent) Thaw(_ context.Context, station, segment string) error {
 	return a.thaw(station, segment)
 }
+
+func (a *agent) Drain(_ context.Context, node string, drained bool) error {
+	return a.drain(node, drained)
+}
+
+func (a *agent) Gateways() []status.Gateway { return nil }
 
 func (a *agent) Routes(prefix netip.Prefix) []status.Route {
 	var inside []status.Route
@@ -168,6 +175,7 @@ func TestRaw(t *testing.T) {
 		reload: func(context.Context) error { return refused },
 		down:   func(context.Context) error { return nil },
 		thaw:   func(station, segment string) error { return fmt.Errorf("%s on %s", station, segment) },
+		drain:  func(node string, drained bool) error { return fmt.Errorf("%s %t", node, drained) },
 	}, quiet)
 	for _, test := range []struct {
 		method, target string
@@ -181,6 +189,9 @@ func TestRaw(t *testing.T) {
 		{"POST", "/v1/down", 204, ""},
 		{"POST", "/v1/macs/thaw?station=172.16.0.11&segment=blue", 422, `{"error":"172.16.0.11 on blue"}`},
 		{"GET", "/v1/macs/thaw", 404, `{"error":"this agent does not know GET /v1/macs/thaw"}`},
+		{"GET", "/v1/gateways", 200, `{"gateways":[]}`},
+		{"POST", "/v1/gateways/drain?node=leaf1", 422, `{"error":"leaf1 true"}`},
+		{"POST", "/v1/gateways/undrain?node=leaf1", 422, `{"error":"leaf1 false"}`},
 		{"POST", "/v1/status", 404, `{"error":"this agent does not know POST /v1/status"}`},
 		{"GET", "/v2/status", 404, `{"error":"this agent does not know GET /v2/status"}`},
 	} {
@@ -203,12 +214,16 @@ func TestStatusOfNothing(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	refused := errors.New("fabric.yaml:3:5: nodes: none")
-	var thawed string
+	var thawed, drained string
 	socket, _ := serve(t, &agent{
 		reload: func(context.Context) error { return refused },
 		down:   func(context.Context) error { return nil },
 		thaw: func(station, segment string) error {
 			thawed = station + " on " + segment
+			return nil
+		},
+		drain: func(node string, on bool) error {
+			drained = fmt.Sprint(node, " ", on)
 			return nil
 		},
 	})
@@ -221,6 +236,11 @@ func TestChanges(t *testing.T) {
 	}
 	if err := client.Thaw(t.Context(), "02:00:00:00:00:01", "blue"); err != nil || thawed != "02:00:00:00:00:01 on blue" {
 		t.Errorf("Thaw = %v, thawed %s", err, thawed)
+	}
+	for _, on := range []bool{true, false} {
+		if err := client.Drain(t.Context(), "leaf1", on); err != nil || drained != fmt.Sprint("leaf1 ", on) {
+			t.Errorf("Drain = %v, drained %s", err, drained)
+		}
 	}
 }
 

@@ -101,6 +101,23 @@ func (c *Client) Thaw(ctx context.Context, station, segment string) error {
 	return c.ask(ctx, http.MethodPost, thawPath+"?"+query.Encode(), nil)
 }
 
+// Gateways asks for the gateways of all segments of the fabric.
+func (c *Client) Gateways(ctx context.Context) ([]status.Gateway, error) {
+	var body Gateways
+	err := c.ask(ctx, http.MethodGet, gatewaysPath, &body)
+	return body.Gateways, err
+}
+
+// Drain has elected gateways leave a node and not come back, or with false lets
+// them come again. It returns when all nodes are told.
+func (c *Client) Drain(ctx context.Context, node string, drained bool) error {
+	path := undrainPath
+	if drained {
+		path = drainPath
+	}
+	return c.ask(ctx, http.MethodPost, path+"?"+url.Values{"node": {node}}.Encode(), nil)
+}
+
 // Nodes asks for the nodes of the fabric.
 func (c *Client) Nodes(ctx context.Context) ([]status.Host, error) {
 	var body Nodes

@@ -67,6 +67,9 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+macsPath, h.macs)
 	mux.HandleFunc("GET "+evpnPath, h.evpn)
 	mux.HandleFunc("POST "+thawPath, h.thaw)
+	mux.HandleFunc("GET "+gatewaysPath, h.gateways)
+	mux.HandleFunc("POST "+drainPath, h.drain(true))
+	mux.HandleFunc("POST "+undrainPath, h.drain(false))
 	mux.HandleFunc("GET "+nodesPath, h.nodes)
 	mux.HandleFunc("GET "+forwardingPath, h.forwarding)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
@@ -122,6 +125,19 @@ func (h handler) thaw(w http.ResponseWriter, r *http.Request) {
 	h.change("thaw", http.StatusUnprocessableEntity, func(ctx context.Context) error {
 		return h.backend.Thaw(ctx, query.Get("station"), query.Get("segment"))
 	})(w, r)
+}
+
+func (h handler) gateways(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, Gateways{orEmpty(h.backend.Gateways())})
+}
+
+func (h handler) drain(drained bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		node := r.URL.Query().Get("node")
+		h.change("drain", http.StatusUnprocessableEntity, func(ctx context.Context) error {
+			return h.backend.Drain(ctx, node, drained)
+		})(w, r)
+	}
 }
 
 // change answers a POST by carrying it out. That the asker goes away does not

@@ -37,7 +37,8 @@ type backend struct {
 	segments []status.Segment
 	macs     []status.MAC
 	evpn     []status.EVPNRoute
-	refusal  error // of reload, down and thaw
+	gateways []status.Gateway
+	refusal  error // of reload, down, thaw and drain
 
 	nodes      []status.Host
 	forwarding map[status.Destination]status.Forwarding
@@ -53,6 +54,9 @@ func (b backend) Nodes() []status.Host { return b.nodes }
 func (b backend) Forwarding(_ context.Context, to status.Destination) (status.Forwarding, error) {
 	return b.forwarding[to], nil
 }
+
+func (b backend) Gateways() []status.Gateway                { return b.gateways }
+func (b backend) Drain(context.Context, string, bool) error { return b.refusal }
 
 func (b backend) Thaw(context.Context, string, string) error { return b.refusal }
 
@@ -186,6 +190,10 @@ func TestExitCodes(t *testing.T) {
 		{"macs thaw --socket " + broken + " 02:67:00:00:00:01", 1, "", "frond: thaw: fabric.yaml"},
 		{"macs thaw --socket " + nobody + " 02:67:00:00:00:01", 1, "", "no agent answers"},
 		{"macs thaw", 2, "", "see frond macs thaw --help"},
+		{"drain --socket " + good + " leaf1", 0, "leaf1: its elected gateways move to other nodes", ""},
+		{"undrain --socket " + good + " leaf1", 0, "leaf1: elected gateways may come to it again", ""},
+		{"drain --socket " + broken + " leaf1", 1, "", "frond: drain: fabric.yaml"},
+		{"drain", 2, "", "see frond drain --help"},
 		{"evpn --socket " + good, 0, "[3]:[0]:[32]:[10.0.200.1]", ""},
 		{"evpn --socket " + good + " -o yaml", 0, "routes:\n", ""},
 		{"evpn 2", 2, "", "see frond evpn --help"},

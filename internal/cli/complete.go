@@ -57,6 +57,26 @@ func completeFrozen(socket *string) cobra.CompletionFunc {
 	}
 }
 
+// completeHost offers the nodes that the agent knows.
+func completeHost(socket *string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
+		defer cancel()
+		hosts, err := api.NewClient(*socket).Nodes(ctx)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		offers := make([]cobra.Completion, len(hosts))
+		for i, h := range hosts {
+			offers[i] = cobra.CompletionWithDesc(h.Name, h.Role+" "+h.Loopback)
+		}
+		return offers, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // completeNode offers the nodes that a document describes.
 func completeNode(document *string) cobra.CompletionFunc {
 	return func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {

@@ -117,6 +117,9 @@ func TestGolden(t *testing.T) {
 		"evpn.txt":                 renderEVPN(someEVPN(), wide),
 		"evpn-80.txt":              renderEVPN(someEVPN(), narrow),
 		"evpn-none.txt":            renderEVPN(api.EVPN{}, wide),
+		"gateways.txt":             renderGateways(someGateways(), wide),
+		"gateways-80.txt":          renderGateways(someGateways(), narrow),
+		"gateways-none.txt":        renderGateways(api.Gateways{}, wide),
 	} {
 		golden(t, name, text)
 	}

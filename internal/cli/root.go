@@ -39,8 +39,8 @@ func (p program) root() *cobra.Command {
 	root.SetHelpCommandGroupID(groupTry)
 	root.SetCompletionCommandGroupID(groupTry)
 	root.AddCommand(
-		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.traceCommand(),
-		p.agentCommand(), reloadCommand(), downCommand(), bfdCommand(), storeMemberCommand(),
+		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.gatewaysCommand(), p.traceCommand(),
+		p.agentCommand(), reloadCommand(), drainCommand(), undrainCommand(), downCommand(), bfdCommand(), storeMemberCommand(),
 		p.storeCommand(), p.pkiCommand(),
 		labCommand(), validateCommand(), schemaCommand(), versionCommand(),
 	)

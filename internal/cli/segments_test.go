@@ -43,15 +43,25 @@ func someEVPN() api.EVPN {
 	}}
 }
 
+func someGateways() api.Gateways {
+	since := ago(26 * time.Hour)
+	return api.Gateways{Gateways: []status.Gateway{
+		{Segment: "blue", VNI: 100, Mode: "anycast", Addresses: []string{"172.16.0.1", "fd00:172::1"}, Here: true},
+		{Segment: "red", VNI: 200, Mode: "elected", Addresses: []string{"172.17.0.1"}, Holder: "leaf2", Next: "leaf1", Since: &since,
+			LeftSeconds: 1.78, Why: "first by hash", Score: 1.4426, Weight: 3, Term: 12},
+		{Segment: "green", VNI: 300, Mode: "elected", Addresses: []string{"172.18.0.1"}, Why: "no eligible node"},
+	}}
+}
+
 // overlayBackend is a healthy agent with guests.
 func overlayBackend() backend {
 	return backend{snapshot: healthyNode(), routes: someRouteList().Routes,
-		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes}
+		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways}
 }
 
 func TestOverlayJSON(t *testing.T) {
 	socket := serve(t, overlayBackend())
-	for _, verb := range []string{"segments", "macs", "evpn"} {
+	for _, verb := range []string{"segments", "macs", "evpn", "gateways"} {
 		code, stdout, stderr := command(t, testRoot(), verb, "-o", "json", "--socket", socket)
 		if code != 0 || stderr != "" {
 			t.Errorf("frond %s: exit code %d, %s", verb, code, stderr)

@@ -56,6 +56,19 @@ func (t *Table) MACs(vni uint32) []MACStatus {
 	return all
 }
 
+// Guests counts the MACs of a segment that are behind ports of this node.
+func (t *Table) Guests(vni uint32) int {
+	s, ok := t.segments[vni]
+	if !ok {
+		return 0
+	}
+	guests := 0
+	for _, p := range s.ports {
+		guests += len(p.macs)
+	}
+	return guests
+}
+
 // RouteStatus is one EVPN route that this node tells or has been told.
 type RouteStatus struct {
 	Notation string // [2]:[0]:[48]:[mac]:[32]:[ip]

@@ -19,7 +19,7 @@ var keysOf = map[string][]string{
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
-	"gateway":  {"address", "address6", "mode", "host_routes"},
+	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp":     {"range", "dns", "lease"},
 	"store":    {"members", "endpoints", "ca_file", "cert_file", "key_file"},
 }

@@ -122,6 +122,9 @@ type Gateway struct {
 	// HostRoutes has each node announce its own guests' addresses besides the
 	// segment's prefix, so that packets to them come the shortest way.
 	HostRoutes bool
+	// Locality draws an elected gateway to the node with most of the segment's
+	// guests.
+	Locality bool
 }
 
 // DHCP is what a segment's guests are offered (RFC 2131).

@@ -213,6 +213,11 @@ func (a *agent) takesPart(segment string) bool {
 	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
 }
 
+// takesPartInAny tells that there is anything that this node may hold.
+func (a *agent) takesPartInAny() bool {
+	return slices.ContainsFunc(a.segments, func(s Segment) bool { return slices.Contains(s.Nodes, a.node) })
+}
+
 // holdings are what the kernel should hold now.
 func (a *agent) holdings(now time.Duration) []Holding {
 	if !a.holds(now) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type Gateway struct {
 	leaving  bool
 	report   Report
 	reported time.Duration // when it was made
+	refused  string        // what the kernel said last, so that it is logged once
 	left     chan struct{} // closed when nothing is held any more
 }
 
@@ -148,9 +150,7 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) {
 	if list, due := a.due(clock()); due {
 		err := g.config.Addresses.Set(ctx, list)
 		a.acknowledge(list, err, clock())
-		if err != nil && ctx.Err() == nil {
-			g.log.Warn("cannot set the addresses of gateways", "error", err)
-		}
+		g.note(err)
 	}
 	for _, r := range a.requests(clock()) {
 		work.Go(func() { g.commit(ctx, r) })
@@ -163,6 +163,18 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) {
 	if a.leaving && a.hasLeft() {
 		closeOnce(g.left)
 	}
+}
+
+// note logs what the kernel has refused, each thing once.
+func (g *Gateway) note(err error) {
+	text := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		text = err.Error()
+	}
+	if text != "" && text != g.refused {
+		g.log.Warn("the addresses of elected gateways cannot be set, trying again", "error", text)
+	}
+	g.refused = text
 }
 
 // commit asks the store, which has the time of two beats to answer.
@@ -186,8 +198,10 @@ func (g *Gateway) finish(a *agent) error {
 	if err := g.config.Addresses.Set(ctx, nil); err != nil {
 		return err
 	}
-	_, err := g.config.Store.Commit(ctx, a.farewell())
-	return err
+	if _, err := g.config.Store.Commit(ctx, a.farewell()); err != nil {
+		g.log.Warn("the store does not know that this node holds no gateway any more, others wait for the lease", "error", err)
+	}
+	return nil
 }
 
 // Report is what there is to say of the gateways now.

@@ -43,6 +43,16 @@ type wish struct {
 	Session int64  `json:"session"`
 }
 
+// Drain is the transaction by which no gateway is to be on a node any more, or
+// may be again.
+func Drain(node string, drained bool) Txn {
+	var value []byte
+	if drained {
+		value = []byte("{}")
+	}
+	return Txn{Then: []Operation{{drainedPrefix + node, value}}}
+}
+
 func encode(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil { // none of the types above can fail

@@ -54,7 +54,7 @@ func (a *agent) requests(now time.Duration) []request {
 // keepAlive sends the next beat, or begins a session with it.
 func (a *agent) keepAlive(now time.Duration) (request, bool) {
 	s := &a.session
-	if !a.synced || now < s.next || s.pending >= pendingBeats {
+	if !a.synced || now < s.next || s.pending >= pendingBeats || s.id == 0 && !a.takesPartInAny() {
 		return request{}, false
 	}
 	key := nodesPrefix + a.node

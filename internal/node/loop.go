@@ -26,6 +26,8 @@ type parts struct {
 	overlay   overlay
 	watch     guestWatch
 	store     storeService
+	elected   electedGateways
+	held      heldGateways
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -78,12 +80,14 @@ type loop struct {
 	peers    map[netip.Addr]bgp.PeerStatus
 	table    *table
 	segments segments
+	gateways gateways
 
 	adopted   bool // the kernel was looked at
 	began     bool // desired sets are being handed down
 	converged bool
 	expected  map[dataplane.NextHop]struct{} // legs of the run before, until converged
 	leaving   time.Time                      // when draining ends; zero: not leaving
+	handing   chan struct{}                  // closed when gateways are handed over; nil: they are not to be
 	misfit    time.Time                      // since when kernel and BGP disagree; zero: they agree
 
 	told told
@@ -124,6 +128,7 @@ func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
 // which work tells.
 func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan dataplane.Event, requests <-chan func(*loop)) (bool, error) {
 	adopted, stop := l.plane.Adopted(), ctx.Done()
+	handed := false
 	pulse := newPulse()
 	defer pulse.Stop()
 	due := time.NewTimer(time.Hour)
@@ -134,11 +139,17 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 		case <-work.Done():
 			return false, nil
 		case <-stop:
-			if !withdraw {
+			stop = nil
+			l.handOver()
+			if withdraw {
+				l.beginLeaving()
+			}
+		case <-l.handing:
+			if l.leaving.IsZero() {
 				return false, nil
 			}
-			l.beginLeaving()
-			stop = nil
+			handed, l.handing = true, nil
+		case <-l.held.Changed():
 		case <-adopted:
 			l.adopted, adopted = true, nil
 		case event, ok := <-links:
@@ -165,7 +176,7 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 		}
 		now := time.Now()
 		l.apply(now)
-		if !l.leaving.IsZero() && !now.Before(l.leaving) {
+		if handed && !l.leaving.IsZero() && !now.Before(l.leaving) {
 			return true, nil
 		}
 	}
@@ -267,6 +278,7 @@ func (l *loop) apply(now time.Time) {
 		l.liveness.Set(s)
 		l.told.liveness = s
 	}
+	l.applyGateways()
 	l.applySegments()
 	l.tellSpeaker(now)
 	l.judge(now)
@@ -279,7 +291,7 @@ func (l *loop) tellSpeaker(now time.Time) {
 		return
 	}
 	l.told.speaker, l.told.routes = d, true
-	d.Routes = slices.Concat(d.Routes, l.segments.routes)
+	d.Routes = slices.Concat(d.Routes, l.segments.routes, l.gateways.routes)
 	if err := l.speaker.Set(d); err != nil {
 		l.log.Error("BGP does not take what the document asks for", "error", err)
 	}

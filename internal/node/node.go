@@ -23,6 +23,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp/native"
 	"frond/internal/dataplane"
+	"frond/internal/gateway"
 	"frond/internal/kernel"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -63,7 +64,8 @@ type Node struct {
 	reload sync.Mutex // one reload at a time
 	kernel lookups    // set by Run before anybody can ask
 
-	first document
+	first  document
+	leases gateway.Store // what elected gateways are kept in; set by Run before anybody can ask
 }
 
 var _ api.Backend = (*Node)(nil)
@@ -125,7 +127,16 @@ func (n *Node) Run(ctx context.Context) error {
 	defer silence()
 	silent := make(chan struct{})
 	leases := store.NewService(n.cfg.Executable, n.cfg.StoreDir, os.Stderr, n.log)
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases}, n.first, n.cfg.PKI, n.log)
+	n.leases = gatewayStore{leases}
+	held := newLeasedGateways(target, n.log)
+	elected := gateway.New(gateway.Config{
+		Node: n.first.plan.Node.Name, Timing: gateway.DefaultTiming,
+		Store: n.leases, Addresses: held, Clock: gateway.Boottime,
+	}, n.log)
+	holding, letGo := context.WithCancel(work)
+	defer letGo()
+	free := make(chan struct{})
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -139,10 +150,16 @@ func (n *Node) Run(ctx context.Context) error {
 		return part(speaking, "BGP", speaker.Run)()
 	})
 	group.Go(func() error {
+		defer close(free)
+		return part(holding, "elected gateways", elected.Run)()
+	})
+	group.Go(func() error {
 		defer stop()
 		withdraw, err := l.run(ctx, work, n.cfg.Withdraw, links, n.requests)
 		close(n.ended)
 		notifyStopping()
+		letGo()
+		<-free // the store outlives who keeps leases in it
 		if !withdraw {
 			return err
 		}

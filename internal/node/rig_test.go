@@ -12,6 +12,7 @@ import (
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
 	"frond/internal/fabric"
+	"frond/internal/gateway"
 	"frond/internal/plan"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -52,6 +53,7 @@ type rig struct {
 	over  *fakeOverlay
 	watch *fakeWatch
 	store *fakeStore
+	gates *fakeGateways
 	order []string
 }
 
@@ -62,7 +64,8 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
+	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
+	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store, r.gates, fakeHeld{r.gates}}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
 }
 
@@ -286,3 +289,37 @@ type fakeStore struct {
 
 func (f *fakeStore) Set(d store.Desired)         { f.desired = d }
 func (f *fakeStore) Report() store.ServiceReport { return f.report }
+
+// fakeGateways notes what elections are about, and says what was won.
+type fakeGateways struct {
+	segments []gateway.Segment
+	guests   map[string]int
+	report   gateway.Report
+	leave    chan struct{} // Leave waits for it; nil: it does not
+
+	changed chan struct{}
+	here    []dataplane.Segment
+	held    map[string]uint32
+}
+
+func (f *fakeGateways) SetSegments(s []gateway.Segment) { f.segments = s }
+func (f *fakeGateways) SetGuests(g map[string]int)      { f.guests = g }
+func (f *fakeGateways) Report() gateway.Report          { return f.report }
+
+func (f *fakeGateways) Leave(ctx context.Context) error {
+	if f.leave == nil {
+		return nil
+	}
+	select {
+	case <-f.leave:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type fakeHeld struct{ *fakeGateways }
+
+func (f fakeHeld) SetSegments(s []dataplane.Segment) { f.here = s }
+func (f fakeHeld) Held() map[string]uint32           { return f.held }
+func (f fakeHeld) Changed() <-chan struct{}          { return f.changed }

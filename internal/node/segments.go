@@ -74,6 +74,8 @@ func (l *loop) applySegments() {
 		s.stations.SetSegments(here)
 		l.overlay.SetSegments(here)
 		l.watch.SetSegments(here)
+		l.held.SetSegments(here)
+		l.tellHeld()
 	}
 	update, routes, changed := s.stations.Changes()
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {

@@ -21,6 +21,7 @@ func (l *loop) beginLeaving() {
 	if !l.leaving.IsZero() {
 		return
 	}
+	l.handOver()
 	l.leaving = time.Now()
 	for _, peer := range l.peers {
 		if peer.State == bgp.Established {

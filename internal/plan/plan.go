@@ -32,6 +32,7 @@ type Plan struct {
 	Uplink    *Uplink // nil where the node is no exit, or one without
 
 	segments []fabric.Segment // that the node takes part in
+	gateways []fabric.Segment // of the whole fabric: those that have a gateway
 	devices  []string         // of all segments: frond's own, never ports
 }
 
@@ -55,6 +56,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 	p.Store = storeOf(f, n.Name)
 	p.Uplink = uplinkOf(f, n)
 	p.segments = segmentsOf(f, n.Name)
+	p.gateways = gatewaysOf(f)
 	p.Originate = prefixes(p.Originate, served(p.segments))
 	for _, s := range f.Segments {
 		p.devices = append(p.devices, s.Bridge, vxlanName(s.Name))

@@ -61,6 +61,33 @@ func gateway(s fabric.Segment) dataplane.Gateway {
 	return g
 }
 
+// Gateways are the segments of the whole fabric that have a gateway.
+func (p *Plan) Gateways() []fabric.Segment { return p.gateways }
+
+// Elected are the gateways of the whole fabric that are on one node at a time:
+// every node has to see the same election.
+func (p *Plan) Elected() []ElectedGateway {
+	var all []ElectedGateway
+	for _, s := range p.gateways {
+		if s.Gateway.Mode == fabric.Elected {
+			all = append(all, ElectedGateway{Segment: s.Name, Nodes: s.Nodes, Locality: s.Gateway.Locality})
+		}
+	}
+	return all
+}
+
+// ElectedGateway is one that is on one node at a time.
+type ElectedGateway struct {
+	Segment  string
+	Nodes    []string // that may have it
+	Locality bool     // the one with most of the segment's guests is to have it
+}
+
+// gatewaysOf are the segments that have a gateway.
+func gatewaysOf(f *fabric.Fabric) []fabric.Segment {
+	return slices.DeleteFunc(slices.Clone(f.Segments), func(s fabric.Segment) bool { return s.Gateway == nil })
+}
+
 // gatewayMAC derives a gateway's MAC from the VNI: locally administered, and
 // the same on every node.
 func gatewayMAC(vni uint32) dataplane.MAC {

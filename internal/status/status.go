@@ -97,6 +97,25 @@ type Segment struct {
 	Problems   []string `json:"problems"`
 }
 
+// Gateway is a segment's default router. It is an element of GET /v1/gateways.
+type Gateway struct {
+	Segment   string   `json:"segment"`
+	VNI       uint32   `json:"vni"`
+	Mode      string   `json:"mode"` // anycast: on every node of the segment; elected: on one
+	Addresses []string `json:"addresses"`
+	Here      bool     `json:"here"` // this node has it
+
+	// Of an elected one, as far as this node knows by the store.
+	Holder      string     `json:"holder,omitempty"` // empty: nobody
+	Next        string     `json:"next,omitempty"`   // who should have it: another than the holder while it moves
+	Since       *time.Time `json:"since,omitempty"`
+	LeftSeconds float64    `json:"leftSeconds,omitempty"` // of the holder's lease, without another renewal
+	Why         string     `json:"why,omitempty"`
+	Score       float64    `json:"score,omitempty"`  // of rendezvous hashing, of who should have it
+	Weight      float64    `json:"weight,omitempty"` // of the same: 1 and, with locality, its guests
+	Term        uint64     `json:"term,omitempty"`   // grows with each change of holder
+}
+
 // MAC is a station of a segment. It is an element of GET /v1/macs.
 type MAC struct {
 	Segment  string     `json:"segment"`

@@ -40,11 +40,14 @@ type Service struct {
 	client  *Client   // nil: none is open
 	problem string    // why there is no client although there is to be one
 	changed chan struct{}
+	// replaced is closed, and another one put in its place, with each change of client.
+	replaced chan struct{}
 }
 
 // NewService returns a service without anything desired.
 func NewService(executable, dir string, logTo io.Writer, log *slog.Logger) *Service {
-	return &Service{executable: executable, dir: dir, logTo: logTo, log: log, changed: make(chan struct{}, 1)}
+	return &Service{executable: executable, dir: dir, logTo: logTo, log: log,
+		changed: make(chan struct{}, 1), replaced: make(chan struct{})}
 }
 
 // Set says what is desired, any number of times.
@@ -165,5 +168,9 @@ func (s *Service) open(d Desired) (*Client, error) {
 func (s *Service) set(c *Client, problem string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c != s.client {
+		close(s.replaced)
+		s.replaced = make(chan struct{})
+	}
 	s.client, s.problem = c, problem
 }

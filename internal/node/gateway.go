@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"frond/internal/bgp"
+	"frond/internal/dataplane"
+	"frond/internal/fabric"
+	"frond/internal/gateway"
+	"frond/internal/plan"
+	"frond/internal/status"
+)
+
+// electedGateways is what is used of gateway.Gateway.
+type electedGateways interface {
+	SetSegments([]gateway.Segment)
+	SetGuests(map[string]int)
+	Leave(context.Context) error
+	Report() gateway.Report
+}
+
+// heldGateways is what is used of leasedGateways.
+type heldGateways interface {
+	SetSegments([]dataplane.Segment)
+	Held() map[string]uint32
+	Changed() <-chan struct{}
+}
+
+// gateways is what the loop knows of elected gateways.
+type gateways struct {
+	told   []gateway.Segment // those of the whole fabric
+	guests map[string]int
+	held   map[string]uint32 // terms of those that this node has, by segment
+	routes []bgp.Route       // that lead to them
+}
+
+// applyGateways has this node take part in elections as soon as it can
+// forward, and tells of the gateways that have come to it.
+func (l *loop) applyGateways() {
+	g := &l.gateways
+	if l.converged || len(l.expected) > 0 { // one that was restarted forwards already
+		if elected := electedSegments(l.plan); !reflect.DeepEqual(elected, g.told) {
+			g.told = elected
+			l.elected.SetSegments(elected)
+		}
+	}
+	if guests := l.guestsOfElected(); !maps.Equal(guests, g.guests) {
+		g.guests = guests
+		l.elected.SetGuests(guests)
+	}
+	if held := l.held.Held(); !maps.Equal(held, g.held) {
+		g.held = held
+		l.tellHeld()
+	}
+}
+
+// electedSegments are all of the fabric, also those that this node has no part in.
+func electedSegments(p *plan.Plan) []gateway.Segment {
+	var all []gateway.Segment
+	for _, g := range p.Elected() {
+		all = append(all, gateway.Segment{Name: g.Segment, Nodes: g.Nodes, Locality: g.Locality})
+	}
+	return all
+}
+
+// tellHeld tells EVPN and BGP of the gateways that this node has now.
+func (l *loop) tellHeld() {
+	terms := make(map[uint32]uint32)
+	l.gateways.routes = nil
+	for _, s := range l.segments.here {
+		term, held := l.gateways.held[s.Name]
+		if !held || !s.Gateway.Elected {
+			continue
+		}
+		terms[s.VNI] = term
+		for _, p := range []netip.Prefix{s.Gateway.Address, s.Gateway.Address6} {
+			if p.IsValid() {
+				l.gateways.routes = append(l.gateways.routes, bgp.Route{Prefix: p.Masked(), Sequence: term})
+			}
+		}
+	}
+	l.segments.stations.SetHeld(terms)
+	l.told.routes = false
+}
+
+// guestsOfElected counts the guests here that may draw a gateway to them.
+func (l *loop) guestsOfElected() map[string]int {
+	counts := make(map[string]int)
+	for _, s := range l.gateways.told {
+		if !s.Locality {
+			continue
+		}
+		for _, here := range l.segments.here {
+			if n := l.segments.stations.Guests(here.VNI); here.Name == s.Name && n > 0 {
+				counts[s.Name] = n
+			}
+		}
+	}
+	return counts
+}
+
+// handOverTime bounds how long a node that stops waits for others to take over
+// its gateways.
+const handOverTime = 2 * time.Second
+
+// handOver has other nodes take over the gateways of this one, which stops.
+func (l *loop) handOver() {
+	if l.handing != nil {
+		return
+	}
+	handed := make(chan struct{})
+	l.handing = handed
+	go func() { // run waits for it
+		defer close(handed)
+		ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+		defer cancel()
+		if err := l.elected.Leave(ctx); err != nil {
+			l.log.Warn("elected gateways are not handed over, other nodes take them when their lease is over", "error", err)
+		}
+	}()
+}
+
+// gatewayConditions are those that gateway.Report gives, and that of the node.
+var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, nodeDrained}
+
+// nodeDrained tells that the operator wants no elected gateways here.
+const nodeDrained = "node-drained"
+
+func (l *loop) judgeGateways() {
+	report := l.elected.Report()
+	wrong := slices.Clone(report.Conditions)
+	if slices.Contains(report.Drained, l.plan.Node.Name) {
+		wrong = append(wrong, status.Condition{Name: nodeDrained, Subject: l.plan.Node.Name, Severity: status.Warning,
+			Text: fmt.Sprintf("drained: no elected gateway comes here until \"frond undrain %s\"", l.plan.Node.Name)})
+	}
+	l.board.Replace(gatewayConditions, wrong)
+}
+
+// Gateways returns the gateways of all segments of the fabric.
+func (n *Node) Gateways() []status.Gateway {
+	var all []status.Gateway
+	n.ask(context.Background(), func(l *loop) {
+		report := l.elected.Report()
+		for _, s := range l.plan.Gateways() {
+			all = append(all, l.describeGateway(s, report))
+		}
+	})
+	return all
+}
+
+func (l *loop) describeGateway(s fabric.Segment, report gateway.Report) status.Gateway {
+	g := status.Gateway{Segment: s.Name, VNI: s.VNI, Mode: string(s.Gateway.Mode), Addresses: []string{}}
+	for _, a := range []netip.Addr{s.Gateway.Address, s.Gateway.Address6} {
+		if a.IsValid() {
+			g.Addresses = append(g.Addresses, a.String())
+		}
+	}
+	if s.Gateway.Mode == fabric.Anycast {
+		g.Here = slices.Contains(s.Nodes, l.plan.Node.Name)
+		return g
+	}
+	_, g.Here = l.gateways.held[s.Name]
+	for _, e := range report.Gateways {
+		if e.Segment != s.Name {
+			continue
+		}
+		g.Holder, g.Next, g.Why, g.Term = e.Holder, e.Next, e.Why, e.Term
+		g.LeftSeconds, g.Score, g.Weight = e.Left.Seconds(), e.Score, e.Weight
+		g.Since = optional(e.Since)
+	}
+	return g
+}
+
+// Drain has elected gateways leave a node and not come back until Undrain, or
+// takes that back. It returns when the store knows; the gateways follow.
+func (n *Node) Drain(ctx context.Context, node string, drained bool) error {
+	var err error
+	if !n.ask(ctx, func(l *loop) { err = l.mayDrain(node) }) {
+		return errStopping(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := n.leases.Commit(ctx, gateway.Drain(node, drained)); err != nil {
+		return fmt.Errorf("tell the store: %w", err)
+	}
+	return nil
+}
+
+func (l *loop) mayDrain(node string) error {
+	if len(l.plan.Elected()) == 0 {
+		return fmt.Errorf("no gateway of this fabric is elected: there is nothing to be moved; those of mode anycast are on every node")
+	}
+	var names []string
+	for _, other := range l.plan.Nodes {
+		if other.Name == node {
+			return nil
+		}
+		names = append(names, other.Name)
+	}
+	return fmt.Errorf("no node %q: there are %s", node, strings.Join(names, ", "))
+}
