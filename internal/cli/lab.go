@@ -37,7 +37,8 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 	cmd.AddCommand(
 		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labTraceCommand(name), labExecCommand(name),
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
-		labKillCommand(name), labStopCommand(name), labStartCommand(name), labGuestCommand(name),
+		labKillCommand(name), labStopCommand(name), labStartCommand(name), labFreezeCommand(name), labThawCommand(name), labIsolateCommand(name),
+		labGuestCommand(name),
 	)
 	for _, verb := range cmd.Commands() {
 		if verb.HasSubCommands() {
@@ -137,6 +138,16 @@ func labStopCommand(name *string) *cobra.Command {
 func labStartCommand(name *string) *cobra.Command {
 	return labNodeCommand(name, "start", "Start a node's agent", "is started",
 		func(l *lab.Lab, _ context.Context, node string) error { return l.Start(node) })
+}
+
+func labFreezeCommand(name *string) *cobra.Command {
+	return labNodeCommand(name, "freeze", "Have a node's agent stand still (SIGSTOP); its kernel keeps forwarding", "stands still",
+		func(l *lab.Lab, _ context.Context, node string) error { return l.Freeze(node) })
+}
+
+func labThawCommand(name *string) *cobra.Command {
+	return labNodeCommand(name, "thaw", "Have a node's agent that stands still go on", "goes on",
+		func(l *lab.Lab, _ context.Context, node string) error { return l.Thaw(node) })
 }
 
 func labNodeCommand(name *string, verb, short, done string, do func(*lab.Lab, context.Context, string) error) *cobra.Command {

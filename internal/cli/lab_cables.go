@@ -9,7 +9,7 @@ import (
 const labEndsHelp = `
 
 A and B are nodes; where several cables are between them, all are meant, or
-with NODE:PORT one.`
+with NODE:PORT one. Without B, all cables of A are.`
 
 func labCutCommand(name *string) *cobra.Command {
 	return labCableCommand(name, "cut", "Cut a cable: both ends lose carrier", "is cut", (*lab.Lab).Cut)
@@ -31,12 +31,20 @@ func labMuteCommand(name *string) *cobra.Command {
 	return cmd
 }
 
+func labIsolateCommand(name *string) *cobra.Command {
+	cmd := labCableCommand(name, "isolate", "Let packets vanish in all cables of a node; carrier stays", "is muted",
+		func(l *lab.Lab, a, _ lab.End) error { return l.Mute(a, lab.End{}, false) })
+	cmd.Use, cmd.Args, cmd.ValidArgsFunction = "isolate NODE", cobra.ExactArgs(1), completeNodes(name, 1)
+	cmd.Long = cmd.Short + ".\n\nmend NODE undoes it."
+	return cmd
+}
+
 func labCableCommand(name *string, verb, short, done string, do func(l *lab.Lab, a, b lab.End) error) *cobra.Command {
 	return &cobra.Command{
-		Use:               verb + " A[:PORT] B[:PORT]",
+		Use:               verb + " A[:PORT] [B[:PORT]]",
 		Short:             short,
 		Long:              short + "." + labEndsHelp,
-		Args:              cobra.ExactArgs(2),
+		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: completeNodes(name, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, a, b, err := labAndEnds(*name, args)
@@ -85,7 +93,7 @@ and the port at its other end.`,
 }
 
 func labAndEnds(name string, args []string) (l *lab.Lab, a, b lab.End, err error) {
-	if a, err = lab.ParseEnd(args[0]); err == nil {
+	if a, err = lab.ParseEnd(args[0]); err == nil && len(args) > 1 {
 		b, err = lab.ParseEnd(args[1])
 	}
 	if err != nil {

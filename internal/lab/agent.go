@@ -44,6 +44,38 @@ func (l *Lab) Stop(ctx context.Context, node string) error {
 	return l.signalAgent(ctx, node, unix.SIGTERM)
 }
 
+// Freeze has a node's agent stand still (SIGSTOP), as one does that gets no
+// processor; the processes that it started go on.
+func (l *Lab) Freeze(node string) error { return l.pause(node, unix.SIGSTOP) }
+
+// Thaw undoes Freeze.
+func (l *Lab) Thaw(node string) error { return l.pause(node, unix.SIGCONT) }
+
+func (l *Lab) pause(node string, sig syscall.Signal) error {
+	return l.locked(func() error {
+		pid, err := l.runningAgent(node)
+		if err != nil {
+			return err
+		}
+		if err := unix.Kill(pid, sig); err != nil {
+			return fmt.Errorf("signal the agent of %s: %w", node, err)
+		}
+		return nil
+	})
+}
+
+// runningAgent is the process of a node's agent; that there is none is an error.
+func (l *Lab) runningAgent(node string) (int, error) {
+	if err := l.Topology.checkNode(node); err != nil {
+		return 0, err
+	}
+	pid, ok := l.AgentPID(node)
+	if !ok {
+		return 0, fmt.Errorf("no agent runs on %s: \"frond lab start %s\" starts one", node, node)
+	}
+	return pid, nil
+}
+
 // startAgent starts the agent detached: it lives on when this process ends.
 func (l *Lab) startAgent(node string) error {
 	ns, err := l.Namespace(node)
@@ -144,12 +176,9 @@ const pollInterval = 10 * time.Millisecond
 
 func (l *Lab) signalAgent(ctx context.Context, node string, sig syscall.Signal) error {
 	return l.locked(func() error {
-		if err := l.Topology.checkNode(node); err != nil {
+		pid, err := l.runningAgent(node)
+		if err != nil {
 			return err
-		}
-		pid, ok := l.AgentPID(node)
-		if !ok {
-			return fmt.Errorf("no agent runs on %s: \"frond lab start %s\" starts one", node, node)
 		}
 		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("signal the agent of %s: %w", node, err)

@@ -5,7 +5,8 @@ import (
 )
 
 // Cut takes the carrier from all cables between two nodes, or from the one at
-// the port that an end names.
+// the port that an end names. Here as below, the zero End b stands for all
+// nodes: a node without any cable is as good as one without power.
 func (l *Lab) Cut(a, b End) error {
 	return l.onCables(a, b, func(p *patch, c Cable, _ State) error { return p.setCarrier(c, false) })
 }

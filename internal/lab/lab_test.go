@@ -544,3 +544,5 @@ func (a answers) Nodes() []status.Host                       { return nil }
 func (a answers) Forwarding(context.Context, status.Destination) (status.Forwarding, error) {
 	return status.Forwarding{}, nil
 }
+func (a answers) Gateways() []status.Gateway                { return nil }
+func (a answers) Drain(context.Context, string, bool) error { return nil }

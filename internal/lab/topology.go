@@ -90,10 +90,13 @@ func (c Cable) At(node string) (near, far End, ok bool) {
 }
 
 // Between returns the cables between two nodes, in the order of their ends a
-// and b; an end without a port stands for all ports of its node. That there is
-// none is an error.
+// and b; an end without a port stands for all ports of its node, and b without
+// a node for all nodes. That there is none is an error.
 func (t Topology) Between(a, b End) ([]Cable, error) {
 	for _, e := range []End{a, b} {
+		if e == (End{}) {
+			continue
+		}
 		if err := t.checkNode(e.Node); err != nil {
 			return nil, err
 		}
@@ -104,6 +107,9 @@ func (t Topology) Between(a, b End) ([]Cable, error) {
 			found = append(found, c)
 		}
 	}
+	if len(found) == 0 && b == (End{}) {
+		return nil, inputf("%s has no cable", a)
+	}
 	if len(found) == 0 {
 		return nil, inputf("no cable between %s and %s: %s", a, b, t.describe(a.Node))
 	}
@@ -111,7 +117,7 @@ func (t Topology) Between(a, b End) ([]Cable, error) {
 }
 
 func (e End) covers(other End) bool {
-	return e.Node == other.Node && (e.Port == "" || e.Port == other.Port)
+	return e == (End{}) || e.Node == other.Node && (e.Port == "" || e.Port == other.Port)
 }
 
 // describe tells what a node is cabled to, to help whoever named it wrongly.

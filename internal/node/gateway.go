@@ -133,9 +133,11 @@ var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNo
 // nodeDrained tells that the operator wants no elected gateways here.
 const nodeDrained = "node-drained"
 
-func (l *loop) judgeGateways() {
+func (l *loop) judgeGateways(now time.Time) {
 	report := l.elected.Report()
-	wrong := slices.Clone(report.Conditions)
+	wrong := slices.DeleteFunc(slices.Clone(report.Conditions), func(c status.Condition) bool {
+		return c.Name == gateway.ConditionStoreAway && now.Sub(l.store.Report().Since) < storeGrace
+	})
 	if slices.Contains(report.Drained, l.plan.Node.Name) {
 		wrong = append(wrong, status.Condition{Name: nodeDrained, Subject: l.plan.Node.Name, Severity: status.Warning,
 			Text: fmt.Sprintf("drained: no elected gateway comes here until \"frond undrain %s\"", l.plan.Node.Name)})
