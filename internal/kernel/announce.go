@@ -30,22 +30,13 @@ func (k *Kernel) Announce(addresses []dataplane.BridgeAddress) error {
 			bridges[a.Bridge] = link
 		}
 	})
-	var fd int
-	err := k.inside(func() (err error) {
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("announce gateways: socket: %w", err)
-	}
-	defer func() { _ = unix.Close(fd) }()
 	for _, a := range addresses {
 		link := bridges[a.Bridge]
 		if link.index == 0 {
 			continue
 		}
 		for _, frame := range announcements(link.MAC, a.Prefix.Addr()) {
-			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
+			if err := unix.Sendto(k.frames, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
 				failed = append(failed, fmt.Errorf("announce %s on %s: %w", a.Prefix.Addr(), a.Bridge, err))
 				break
 			}

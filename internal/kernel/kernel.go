@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"frond/internal/dataplane"
 	"frond/internal/netns"
 )
@@ -40,6 +42,9 @@ type Kernel struct {
 	// unmarked tells that addresses cannot carry a protocol.
 	unmarked bool
 	looking  sync.Mutex // held while somebody looks something up
+	// frames is a packet socket to send from. It stays open: to close one, the
+	// kernel waits for all processors (packet_release in net/packet/af_packet.c).
+	frames int
 }
 
 // connections suffice for routes, for segments, for what watches either, for
@@ -69,6 +74,10 @@ func New(log *slog.Logger) (*Kernel, error) {
 		conns:    make(chan *conn, connections),
 		unmarked: olderThan(5, 18),
 	}
+	if k.frames, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		_ = ns.Close()
+		return nil, fmt.Errorf("open a packet socket: %w", err)
+	}
 	for range connections {
 		c, err := dial()
 		if err != nil {
@@ -87,6 +96,7 @@ func (k *Kernel) Close() error {
 		(<-k.conns).close()
 	}
 	k.ports = nil
+	_ = unix.Close(k.frames)
 	return k.ns.Close()
 }
 

@@ -39,12 +39,28 @@ type gateways struct {
 	guests map[string]int
 	held   map[string]uint32 // terms of those that this node has, by segment
 	routes []bgp.Route       // that lead to them
+	former []formerRoute     // in the order of their end
 }
+
+// formerRoute leads to a gateway that this node no longer has. It is told for
+// a moment yet: whoever has the gateway now tells a route that comes later, and
+// until that is known everywhere, nobody looks for ways that are none.
+type formerRoute struct {
+	route bgp.Route
+	until time.Time
+}
+
+// lingerTime is how long that moment is: many times what a route takes through
+// a fabric.
+const lingerTime = time.Second
 
 // applyGateways has this node take part in elections as soon as it can
 // forward, and tells of the gateways that have come to it.
-func (l *loop) applyGateways() {
+func (l *loop) applyGateways(now time.Time) {
 	g := &l.gateways
+	for len(g.former) > 0 && !now.Before(g.former[0].until) {
+		g.former, l.told.routes = g.former[1:], false
+	}
 	if l.converged || len(l.expected) > 0 { // one that was restarted forwards already
 		if elected := electedSegments(l.plan); !reflect.DeepEqual(elected, g.told) {
 			g.told = elected
@@ -57,8 +73,25 @@ func (l *loop) applyGateways() {
 	}
 	if held := l.held.Held(); !maps.Equal(held, g.held) {
 		g.held = held
+		before := g.routes
 		l.tellHeld()
+		for _, route := range before {
+			if !slices.ContainsFunc(g.routes, func(r bgp.Route) bool { return r.Prefix == route.Prefix }) {
+				g.former = append(g.former, formerRoute{route, now.Add(lingerTime)})
+			}
+		}
 	}
+}
+
+// announced are the routes to gateways that are told now.
+func (g *gateways) announced() []bgp.Route {
+	all := slices.Clone(g.routes)
+	for _, former := range g.former {
+		if !slices.ContainsFunc(all, func(r bgp.Route) bool { return r.Prefix == former.route.Prefix }) {
+			all = append(all, former.route)
+		}
+	}
+	return all
 }
 
 // electedSegments are all of the fabric, also those that this node has no part in.

@@ -90,18 +90,33 @@ func (g *leasedGateways) Set(ctx context.Context, holdings []gateway.Holding) er
 			g.unannounced[name] = true
 		}
 	}
-	if err == nil {
-		clear(g.former)
-		g.announce(held)
-	}
 	if !maps.Equal(held, g.held) {
+		g.logChange(held)
 		g.held = held
 		select {
 		case g.changed <- struct{}{}:
 		default:
 		}
 	}
+	if err == nil {
+		clear(g.former)
+		g.announce(held)
+	}
 	return err
+}
+
+// logChange says which gateways have come and which have gone.
+func (g *leasedGateways) logChange(held map[string]uint32) {
+	for _, segment := range slices.Sorted(maps.Keys(held)) {
+		if _, before := g.held[segment]; !before {
+			g.log.Info("elected gateway has come here", "segment", segment, "term", held[segment])
+		}
+	}
+	for _, segment := range slices.Sorted(maps.Keys(g.held)) {
+		if _, still := held[segment]; !still {
+			g.log.Info("elected gateway has gone from here", "segment", segment, "term", g.held[segment])
+		}
+	}
 }
 
 // known are all addresses that may be there by an earlier call or run.

@@ -193,6 +193,9 @@ func deaf(work context.Context) error {
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
 	next := l.leaving
+	if former := l.gateways.former; len(former) > 0 && (next.IsZero() || former[0].until.Before(next)) {
+		next = former[0].until
+	}
 	if at := l.segments.stations.Deadline(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 		next = at
 	}
@@ -278,7 +281,7 @@ func (l *loop) apply(now time.Time) {
 		l.liveness.Set(s)
 		l.told.liveness = s
 	}
-	l.applyGateways()
+	l.applyGateways(now)
 	l.applySegments()
 	l.tellSpeaker(now)
 	l.judge(now)
@@ -291,7 +294,7 @@ func (l *loop) tellSpeaker(now time.Time) {
 		return
 	}
 	l.told.speaker, l.told.routes = d, true
-	d.Routes = slices.Concat(d.Routes, l.segments.routes, l.gateways.routes)
+	d.Routes = slices.Concat(d.Routes, l.segments.routes, l.gateways.announced())
 	if err := l.speaker.Set(d); err != nil {
 		l.log.Error("BGP does not take what the document asks for", "error", err)
 	}

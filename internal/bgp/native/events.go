@@ -150,7 +150,7 @@ func (s *Speaker) paths(key netip.Prefix) seam.Paths {
 	if !ok {
 		return paths
 	}
-	if e.local != nil {
+	if e.ours() {
 		paths.Local = true
 		return paths
 	}

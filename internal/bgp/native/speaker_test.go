@@ -372,3 +372,20 @@ func TestPrepend(t *testing.T) {
 	x.set(d)
 	y.eventually("the default route by a path of one", func() bool { return slices.Equal(pathOf("0.0.0.0/0"), []uint32{own}) })
 }
+
+// TestSequence has two neighbours originate one prefix: the one that got it
+// last is the only way there, for both.
+func TestSequence(t *testing.T) {
+	a, b, ofB, ofA := pair(t)
+	prefix := netip.MustParsePrefix("172.16.0.0/24")
+	d, e := desired(1, ofB), desired(2, ofA)
+	d.Routes = append(d.Routes, seam.Route{Prefix: prefix, Sequence: 7})
+	e.Routes = append(e.Routes, seam.Route{Prefix: prefix, Sequence: 8})
+	x, y := startSpeaker(t, a, d), startSpeaker(t, b, e)
+	x.eventually("that the other one has it", func() bool { return !x.paths[prefix].Local && len(x.paths[prefix].Paths) == 1 })
+	y.eventually("that it has it itself", func() bool { return y.paths[prefix].Local })
+	d.Routes[len(d.Routes)-1].Sequence = 9
+	x.set(d)
+	x.eventually("that it has it again", func() bool { return x.paths[prefix].Local })
+	y.eventually("that the other one has it again", func() bool { return !y.paths[prefix].Local && len(y.paths[prefix].Paths) == 1 })
+}

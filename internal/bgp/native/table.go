@@ -18,7 +18,7 @@ type entry[K comparable] struct {
 	key   K
 	paths []path      // best first
 	best  int         // how many of paths are used side by side
-	local *attributes // originated here; wins over every path
+	local *attributes // originated here; see ours
 	own   string      // of EVPN: the NLRI that local goes with
 	sent  peerSet     // peers that hold it from us
 	queue peerSet     // peers that are yet to be told
@@ -130,9 +130,15 @@ func (t *table[K]) collect(e *entry[K]) {
 	}
 }
 
+// ours tells whether what this node originates counts: unless another node
+// got the prefix later, it wins over every path.
+func (e *entry[K]) ours() bool {
+	return e.local != nil && (len(e.paths) == 0 || e.paths[0].sequence() <= e.local.sequence)
+}
+
 // export returns what peers are to be told of the destination.
 func (e *entry[K]) export() export {
-	if e.local != nil {
+	if e.ours() {
 		return export{attrs: e.local, wire: e.own}
 	}
 	if len(e.paths) == 0 {
