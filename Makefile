@@ -5,6 +5,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 # How long each fuzz target runs, and which benchmarks do.
 FUZZTIME ?= 60s
 BENCH    ?= .
+# How long faults go on in make chaos, and which ones come; 0: others each time.
+DURATION ?= 10m
+SEED     ?= 0
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
@@ -15,7 +18,7 @@ GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X frond/internal/cli.release=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test test-needs format-check vet lint unit scenarios cross fuzz bench clean
+.PHONY: help build lab test test-needs format-check vet lint unit scenarios cross fuzz bench chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +70,9 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 bench: build ## measure; BENCH picks by name (root)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+chaos: build ## break a fabric at random for DURATION; SEED replays, CLOCK=1 steps this machine's clock too (root)
+	$(GO) test -count=1 -v -run TestChaos -timeout 0 ./internal/lab -chaos.duration $(DURATION) -chaos.seed $(SEED) $(if $(CLOCK),-chaos.clock)
 
 clean: ## remove what was built and installed here
 	rm -rf bin .tools
