@@ -32,6 +32,9 @@ func inputf(format string, args ...any) error { return InputError{fmt.Errorf(for
 type Topology struct {
 	Nodes  []Node  `json:"nodes"`
 	Cables []Cable `json:"cables"`
+	// Uplinks are the cables of exits to the namespace internet, which is no
+	// node of the fabric.
+	Uplinks []Cable `json:"uplinks,omitempty"`
 	Guests []Guest `json:"guests,omitempty"`
 }
 
@@ -94,12 +97,12 @@ func (c Cable) At(node string) (near, far End, ok bool) {
 // none is an error.
 func (t Topology) Between(a, b End) ([]Cable, error) {
 	for _, e := range []End{a, b} {
-		if err := t.checkNode(e.Node); err != nil {
+		if err := t.checkPlace(e.Node); err != nil {
 			return nil, err
 		}
 	}
 	var found []Cable
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if a.covers(c.A) && b.covers(c.B) || a.covers(c.B) && b.covers(c.A) {
 			found = append(found, c)
 		}
@@ -117,7 +120,7 @@ func (e End) covers(other End) bool {
 // describe tells what a node is cabled to, to help whoever named it wrongly.
 func (t Topology) describe(node string) string {
 	var ends []string
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if near, far, ok := c.At(node); ok {
 			ends = append(ends, near.Port+" to "+far.String())
 		}
@@ -151,7 +154,7 @@ func (t Topology) Degree(node string) (n int) {
 
 // cableAt finds the cable that is plugged into a port.
 func (t Topology) cableAt(e End) (Cable, bool) {
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if c.A == e || c.B == e {
 			return c, true
 		}
@@ -167,7 +170,7 @@ func (t *Topology) connect(a, b End) {
 
 func (t *Topology) nextID() int {
 	id := 1
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		id = max(id, c.ID+1)
 	}
 	return id
@@ -204,7 +207,7 @@ func (t Topology) check(f *fabric.Fabric) error {
 			}
 		}
 	}
-	return nil
+	return t.checkUplinks(f)
 }
 
 // checkPort refuses a port that the node's agent would leave alone.

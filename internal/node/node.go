@@ -27,6 +27,7 @@ import (
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
+	"frond/internal/uplink"
 )
 
 // Config is what an agent is told from outside.
@@ -116,7 +117,13 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rules, err := target.WatchMasquerade(work)
+	if err != nil {
+		return err
+	}
 	plane := dataplane.NewReconciler(target, n.log)
+	nat := dataplane.NewNAT(target, rules, n.log)
+	way := uplink.New(target, filepath.Join(n.cfg.StateDir, "uplink-lease.json"), n.log)
 	overlay := dataplane.NewOverlay(target, n.log)
 	discovery := ra.New(n.log)
 	liveness := bfd.NewClient(n.cfg.BFDSocket, bfd.Start(n.cfg.Executable, n.cfg.BFDSocket, os.Stderr), n.log)
@@ -125,7 +132,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer silence()
 	silent := make(chan struct{})
 	leases := store.NewService(n.cfg.Executable, n.cfg.StoreDir, os.Stderr, n.log)
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases}, n.first, n.cfg.PKI, n.log)
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, way, nat}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -133,6 +140,8 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "discovery", discovery.Run))
 	group.Go(part(work, "BFD", liveness.Run))
 	group.Go(part(work, "store", leases.Run))
+	group.Go(part(work, "uplink", way.Run))
+	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)
@@ -148,7 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay)
+		n.leaveErr = leave(liveness, plane, overlay, nat)
 		close(n.left)
 		return n.leaveErr
 	})

@@ -16,6 +16,7 @@ import (
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
+	"frond/internal/uplink"
 )
 
 const testDocument = `
@@ -52,6 +53,8 @@ type rig struct {
 	over  *fakeOverlay
 	watch *fakeWatch
 	store *fakeStore
+	way   *fakeUplink
+	nat   *fakeNAT
 	order []string
 }
 
@@ -62,7 +65,8 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
+	r.way, r.nat = &fakeUplink{}, &fakeNAT{}
+	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store, r.way, r.nat}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
 }
 
@@ -286,3 +290,18 @@ type fakeStore struct {
 
 func (f *fakeStore) Set(d store.Desired)         { f.desired = d }
 func (f *fakeStore) Report() store.ServiceReport { return f.report }
+
+// fakeUplink notes what is watched.
+type fakeUplink struct{ desired uplink.Desired }
+
+func (f *fakeUplink) Set(d uplink.Desired)        { f.desired = d }
+func (f *fakeUplink) Events() <-chan uplink.State { return nil }
+
+// fakeNAT notes what is desired and reports what a test says.
+type fakeNAT struct {
+	desired dataplane.Masquerade
+	problem string
+}
+
+func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
+func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }

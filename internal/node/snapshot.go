@@ -18,6 +18,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judge(now)
 	l.judgeSegments()
 	l.judgeStore(now)
+	l.judgeUplink()
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,
