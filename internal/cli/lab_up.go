@@ -149,6 +149,9 @@ func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
 	if shape == "" {
 		shape = fmt.Sprintf("spine-leaf:%dx%d", u.spines, u.leafs)
 	}
+	if err := lab.CheckName(name); err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
 	topology, err := lab.ParseShape(shape)
 	if err != nil {
 		return lab.Topology{}, lab.Source{}, err

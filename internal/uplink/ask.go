@@ -114,7 +114,7 @@ func openND(t target) (asker, error) {
 		var filter ipv6.ICMPFilter
 		filter.SetAll(true)
 		filter.Accept(ipv6.ICMPTypeNeighborAdvertisement)
-		err = conn.SetICMPFilter(&filter)
+		err = errors.Join(conn.SetICMPFilter(&filter), conn.SetControlMessage(ipv6.FlagHopLimit, true))
 	}
 	if err != nil {
 		_ = conn.Close()

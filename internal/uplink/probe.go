@@ -70,8 +70,11 @@ func (t target) device() (*net.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("port %s cannot be asked over: %w", t.port, err)
 	}
-	return &net.Interface{Name: t.port, Index: t.index, HardwareAddr: mac}, nil
+	return &net.Interface{Name: t.port, Index: t.index, MTU: readSize, HardwareAddr: mac}, nil
 }
+
+// readSize is more than any answer has, in bytes.
+const readSize = 1500
 
 // result is what came of one question.
 type result struct {
