@@ -23,6 +23,7 @@ type labUp struct {
 	cableFile     string
 	cables        []string
 	guests        int
+	exits         int
 	wait          time.Duration
 }
 
@@ -37,7 +38,8 @@ nodes of a document (-f).
 The cables of a document's nodes are arguments, or lines of a file (--cables),
 that name two ends each: "leaf1:eth1 spine1:eth3". Without ports the next free
 ones of eth1, eth2, ... are taken; without any cable, every spine is cabled to
-every other node.`,
+every other node. Exits are cabled to the namespace internet, in which
+198.51.100.1 and 2001:db8:ffff::1 answer.`,
 		Example: `  frond lab up --spines 4 --leafs 12
   frond lab up --name ring --shape ring:6
   frond lab up -f fabric.yaml "leaf1 spine1" "leaf2 spine1"`,
@@ -45,6 +47,9 @@ every other node.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			up.cables = args
 			sized := cmd.Flags().Changed("spines") || cmd.Flags().Changed("leafs")
+			if up.document != "" && up.exits > 0 {
+				return usageError{errors.New("--exits adds to a shape; the exits of a document (-f) are those with an uplink in it")}
+			}
 			if up.document != "" && (sized || up.shape != "") || up.shape != "" && sized {
 				return usageError{errors.New("--file, --shape, and --spines with --leafs exclude each other")}
 			}
@@ -54,6 +59,7 @@ every other node.`,
 	flags := cmd.Flags()
 	flags.IntVar(&up.spines, "spines", 2, "number of spines")
 	flags.IntVar(&up.leafs, "leafs", 3, "number of leafs, each cabled to every spine")
+	flags.IntVar(&up.exits, "exits", 0, "number of exits, each cabled to every spine and to the internet")
 	flags.StringVar(&up.shape, "shape", "", "chain:6, ring:6, hub:4 (leafs), parallel:2 (cables), spine-leaf:2x3")
 	flags.StringVarP(&up.document, "file", "f", "", "document whose nodes are built")
 	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
@@ -143,10 +149,24 @@ func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
 	if shape == "" {
 		shape = fmt.Sprintf("spine-leaf:%dx%d", u.spines, u.leafs)
 	}
+	if err := lab.CheckName(name); err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
 	topology, err := lab.ParseShape(shape)
+	if err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
+	if topology, err = topology.WithExits(u.exits); err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
 	document := lab.Document(name, topology)
 	if u.guests > 0 {
 		document = lab.WithSegment(document, topology)
 	}
+	f, err := fabric.Parse("fabric.yaml", document, ".")
+	if err != nil {
+		return lab.Topology{}, lab.Source{}, err
+	}
+	topology, err = topology.WithInternet(f)
 	return topology, lab.Source{Content: document}, err
 }

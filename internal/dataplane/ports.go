@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -31,6 +32,22 @@ func portSysctls(port string) map[string]string {
 	}
 }
 
+// uplinkSysctls have an interface forward. Autoconfiguration stays as the
+// operator has it: a kernel that forwards takes no router advertisements by
+// accept_ra 1, but does by 2.
+func uplinkSysctls(u Uplink) map[string]string {
+	values := map[string]string{
+		"net/ipv4/conf/" + u.Port + "/forwarding": "1",
+		"net/ipv6/conf/" + u.Port + "/forwarding": "1",
+	}
+	if !slices.ContainsFunc(u.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		values[acceptRA(u)] = "2"
+	}
+	return values
+}
+
+func acceptRA(u Uplink) string { return "net/ipv6/conf/" + u.Port + "/accept_ra" }
+
 // wantedSysctls are all values that are desired and have a place to go to:
 // those of a port wait until the port exists.
 func wantedSysctls(desired Desired, links map[string]Link) map[string]string {
@@ -46,6 +63,9 @@ func wantedSysctls(desired Desired, links map[string]Link) map[string]string {
 			continue
 		}
 		maps.Copy(wanted, portSysctls(port.Name))
+	}
+	if _, ok := links[desired.Uplink.Port]; ok {
+		maps.Copy(wanted, uplinkSysctls(desired.Uplink))
 	}
 	for path, value := range desired.Sysctls {
 		if !absent[interfaceOf(path)] {
@@ -70,7 +90,11 @@ func diffPorts(now *State, in *intent) []Op {
 	wanted := wantedSysctls(in.desired, now.Links)
 	for _, path := range slices.Sorted(maps.Keys(wanted)) {
 		// What cannot be read does not exist in this kernel or namespace.
-		if have, ok := now.Sysctls[path]; ok && !sameValue(have, wanted[path]) {
+		have, ok := now.Sysctls[path]
+		if path == acceptRA(in.desired.Uplink) && have == "0" {
+			continue // the operator wants none
+		}
+		if ok && !sameValue(have, wanted[path]) {
 			ops = append(ops, SetSysctl{Path: path, Value: wanted[path]})
 		}
 	}

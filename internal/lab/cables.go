@@ -44,7 +44,7 @@ func (l *Lab) States() (States, error) {
 		return nil, err
 	}
 	defer p.close()
-	return p.states(l.Topology.Cables)
+	return p.states(l.Topology.AllCables())
 }
 
 func (l *Lab) onCables(a, b End, do func(*patch, Cable, State) error) error {

@@ -9,7 +9,7 @@ import (
 // Cabled is the topology of a document and of lines that each name the two
 // ends of a cable, "leaf1:eth1 spine1:eth3". Without a port the next free one
 // of eth1, eth2, … is taken; # begins a comment. Without any line every spine
-// is cabled to every other node.
+// is cabled to every other node. Uplinks of exits are cabled to the internet.
 func Cabled(f *fabric.Fabric, lines []string) (Topology, error) {
 	var t Topology
 	for _, n := range f.Nodes {
@@ -35,6 +35,10 @@ func Cabled(f *fabric.Fabric, lines []string) (Topology, error) {
 				t.connect(e[0], e[1])
 			}
 		}
+	}
+	t, err = t.WithInternet(f)
+	if err != nil {
+		return Topology{}, err
 	}
 	return t, t.check(f)
 }

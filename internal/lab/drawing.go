@@ -32,7 +32,7 @@ func Draw(t Topology, states States) string {
 		d.draw(&b)
 		b.WriteString(legend(t.Cables, states))
 	}
-	for _, c := range rest {
+	for _, c := range append(rest, t.Uplinks...) {
 		fmt.Fprintf(&b, "%s ── %s", c.A, c.B)
 		if s := states[c.ID]; s != (State{}) {
 			fmt.Fprintf(&b, "  (%s)", s)

@@ -164,7 +164,11 @@ func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
 	if err != nil {
 		return fmt.Errorf("cable guest %s to %s: %w", g.Name, g.Node, err)
 	}
-	if err := setUpGuest(inside, g); err != nil {
+	segment, err := l.segment(g.Segment)
+	if err != nil {
+		return err
+	}
+	if err := setUpGuest(inside, segment, g); err != nil {
 		return fmt.Errorf("set up guest %s: %w", g.Name, err)
 	}
 	return attach(node, g, bridge)
@@ -181,8 +185,8 @@ func guestSysctls(port string) map[string]string {
 	}
 }
 
-// setUpGuest gives a guest its address.
-func setUpGuest(inside *netns.NS, g Guest) error {
+// setUpGuest gives a guest its addresses, and routes by the gateway.
+func setUpGuest(inside *netns.NS, s fabric.Segment, g Guest) error {
 	return inside.Do(func() error {
 		for path, value := range guestSysctls("eth0") {
 			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
@@ -197,31 +201,30 @@ func setUpGuest(inside *netns.NS, g Guest) error {
 		if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: address}); err != nil {
 			return err
 		}
-		return netlink.LinkSetUp(eth0)
+		if err := netlink.LinkSetUp(eth0); err != nil {
+			return err
+		}
+		return routeGuest(eth0, s, g)
 	})
 }
 
 // bridgeOf waits for the bridge that the node's agent makes.
 func (l *Lab) bridgeOf(ctx context.Context, node *netns.NS, g Guest) (bridge netlink.Link, err error) {
-	f, err := l.Fabric()
+	s, err := l.segment(g.Segment)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(f.Segments, func(s fabric.Segment) bool { return s.Name == g.Segment })
-	if i < 0 {
-		return nil, inputf("the document has no segment %q", g.Segment)
-	}
-	if !slices.Contains(f.Segments[i].Nodes, g.Node) {
+	if !slices.Contains(s.Nodes, g.Node) {
 		return nil, inputf("node %s takes no part in segment %s", g.Node, g.Segment)
 	}
 	ctx, cancel := context.WithTimeout(ctx, bridgeTime)
 	defer cancel()
 	err = poll(ctx, func() bool {
 		return node.Do(func() (err error) {
-			bridge, err = netlink.LinkByName(f.Segments[i].Bridge)
+			bridge, err = netlink.LinkByName(s.Bridge)
 			return err
 		}) == nil
-	}, fmt.Sprintf("%s has no bridge %s", g.Node, f.Segments[i].Bridge))
+	}, fmt.Sprintf("%s has no bridge %s", g.Node, s.Bridge))
 	return bridge, err
 }
 

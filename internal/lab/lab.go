@@ -79,7 +79,7 @@ func (l *Lab) Fabric() (*fabric.Fabric, error) { return fabric.Load(l.Document()
 
 // Namespace opens a node's namespace.
 func (l *Lab) Namespace(node string) (*netns.NS, error) {
-	if err := l.Topology.checkNode(node); err != nil {
+	if err := l.Topology.checkPlace(node); err != nil {
 		return nil, err
 	}
 	return netns.Open(namespace(l.Name, node))
@@ -125,6 +125,9 @@ func (l *Lab) makeNodes(ctx context.Context, progress Progress) error {
 		}
 	}
 	progress("making nodes", len(l.Topology.Nodes), len(l.Topology.Nodes))
+	if len(l.Topology.Uplinks) > 0 {
+		return makeNode(namespace(l.Name, Internet))
+	}
 	return nil
 }
 
@@ -159,8 +162,9 @@ func (l *Lab) makeCables(ctx context.Context, progress Progress) error {
 		return err
 	}
 	defer p.close()
-	for i, c := range l.Topology.Cables {
-		progress("laying cables", i, len(l.Topology.Cables))
+	cables := l.Topology.AllCables()
+	for i, c := range cables {
+		progress("laying cables", i, len(cables))
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -168,8 +172,8 @@ func (l *Lab) makeCables(ctx context.Context, progress Progress) error {
 			return err
 		}
 	}
-	progress("laying cables", len(l.Topology.Cables), len(l.Topology.Cables))
-	return nil
+	progress("laying cables", len(cables), len(cables))
+	return l.makeInternet()
 }
 
 // Names are the labs that have files on this machine.

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -113,11 +114,16 @@ func ofSize(cables, least, nodes int, shape func() Topology) (Topology, error) {
 func Document(name string, t Topology) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "fabric: %s\nunderlay:\n  loopbacks: [10.0.0.0/16]\n  ports: [\"eth*\"]\nnodes:\n", name)
-	spines, others := 0, 0
+	spines, others, exits := 0, 0, 0
 	for _, n := range t.Nodes {
 		if n.Role == fabric.Spine {
 			spines++
 			fmt.Fprintf(&b, "  %s: {role: spine, loopback: 10.0.254.%d}\n", n.Name, spines)
+			continue
+		}
+		if n.Role == fabric.Exit {
+			exits++
+			b.WriteString(exitLine(n.Name, exits))
 			continue
 		}
 		others++
@@ -127,13 +133,17 @@ func Document(name string, t Topology) []byte {
 }
 
 // WithSegment is a document with a segment, blue, for the guests of all nodes
-// but the spines.
+// but spines and exits. Where there are exits, it has a gateway to them.
 func WithSegment(document []byte, t Topology) []byte {
 	var nodes []string
 	for _, n := range t.Nodes {
-		if n.Role != fabric.Spine {
+		if n.Role != fabric.Spine && n.Role != fabric.Exit {
 			nodes = append(nodes, n.Name)
 		}
 	}
-	return fmt.Appendf(document, "segments:\n  blue: {vni: 100, nodes: [%s], prefix: 172.16.0.0/16}\n", strings.Join(nodes, ", "))
+	gateway := ""
+	if slices.ContainsFunc(t.Nodes, func(n Node) bool { return n.Role == fabric.Exit }) {
+		gateway = `, prefix6: "fd00:172:16::/64", gateway: {address: 172.16.0.1, address6: "fd00:172:16::1"}`
+	}
+	return fmt.Appendf(document, "segments:\n  blue: {vni: 100, nodes: [%s], prefix: 172.16.0.0/16%s}\n", strings.Join(nodes, ", "), gateway)
 }

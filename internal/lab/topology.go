@@ -32,7 +32,10 @@ func inputf(format string, args ...any) error { return InputError{fmt.Errorf(for
 type Topology struct {
 	Nodes  []Node  `json:"nodes"`
 	Cables []Cable `json:"cables"`
-	Guests []Guest `json:"guests,omitempty"`
+	// Uplinks are the cables of exits to the namespace internet, which is no
+	// node of the fabric.
+	Uplinks []Cable `json:"uplinks,omitempty"`
+	Guests  []Guest `json:"guests,omitempty"`
 }
 
 // Node is a namespace with an agent.
@@ -97,12 +100,12 @@ func (t Topology) Between(a, b End) ([]Cable, error) {
 		if e == (End{}) {
 			continue
 		}
-		if err := t.checkNode(e.Node); err != nil {
+		if err := t.checkPlace(e.Node); err != nil {
 			return nil, err
 		}
 	}
 	var found []Cable
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if a.covers(c.A) && b.covers(c.B) || a.covers(c.B) && b.covers(c.A) {
 			found = append(found, c)
 		}
@@ -123,7 +126,7 @@ func (e End) covers(other End) bool {
 // describe tells what a node is cabled to, to help whoever named it wrongly.
 func (t Topology) describe(node string) string {
 	var ends []string
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if near, far, ok := c.At(node); ok {
 			ends = append(ends, near.Port+" to "+far.String())
 		}
@@ -157,7 +160,7 @@ func (t Topology) Degree(node string) (n int) {
 
 // cableAt finds the cable that is plugged into a port.
 func (t Topology) cableAt(e End) (Cable, bool) {
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		if c.A == e || c.B == e {
 			return c, true
 		}
@@ -173,7 +176,7 @@ func (t *Topology) connect(a, b End) {
 
 func (t *Topology) nextID() int {
 	id := 1
-	for _, c := range t.Cables {
+	for _, c := range t.AllCables() {
 		id = max(id, c.ID+1)
 	}
 	return id
@@ -210,7 +213,7 @@ func (t Topology) check(f *fabric.Fabric) error {
 			}
 		}
 	}
-	return nil
+	return t.checkUplinks(f)
 }
 
 // checkPort refuses a port that the node's agent would leave alone.

@@ -28,6 +28,8 @@ type parts struct {
 	store     storeService
 	elected   electedGateways
 	held      heldGateways
+	way       uplinkWatch
+	nat       sourceNAT
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -81,6 +83,7 @@ type loop struct {
 	table    *table
 	segments segments
 	gateways gateways
+	exit     exit
 
 	adopted   bool // the kernel was looked at
 	began     bool // desired sets are being handed down
@@ -166,6 +169,8 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			l.neighborsChanged(n)
 		case s := <-l.liveness.Events():
 			l.cableChanged(s, time.Now())
+		case s := <-l.way.Events():
+			l.uplinkChanged(s)
 		case e := <-l.speaker.Events():
 			l.heard(e)
 		case request := <-requests:
@@ -267,8 +272,9 @@ func (l *loop) apply(now time.Time) {
 		return
 	}
 	l.settle(now)
+	l.applyUplink(now)
 	l.plane.SetFailed(l.failedLegs(now))
-	if d := l.plan.Desired(l.portNames()); !reflect.DeepEqual(d, l.told.plane) {
+	if d := l.desiredPlane(); !reflect.DeepEqual(d, l.told.plane) {
 		l.plane.Set(d)
 		l.told.plane = d
 	}
@@ -289,6 +295,7 @@ func (l *loop) apply(now time.Time) {
 
 func (l *loop) tellSpeaker(now time.Time) {
 	d := l.plan.BGP(l.neighbors(now), l.restart())
+	d.Routes = append(d.Routes, l.uplinkRoutes()...)
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
 	if reflect.DeepEqual(d, l.told.speaker) && l.told.routes {
 		return

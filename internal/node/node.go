@@ -28,6 +28,7 @@ import (
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
+	"frond/internal/uplink"
 )
 
 // Config is what an agent is told from outside.
@@ -118,7 +119,13 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rules, err := target.WatchMasquerade(work)
+	if err != nil {
+		return err
+	}
 	plane := dataplane.NewReconciler(target, n.log)
+	nat := dataplane.NewNAT(target, rules, n.log)
+	way := uplink.New(target, filepath.Join(n.cfg.StateDir, "uplink-lease.json"), n.log)
 	overlay := dataplane.NewOverlay(target, n.log)
 	discovery := ra.New(n.log)
 	liveness := bfd.NewClient(n.cfg.BFDSocket, bfd.Start(n.cfg.Executable, n.cfg.BFDSocket, os.Stderr), n.log)
@@ -136,7 +143,11 @@ func (n *Node) Run(ctx context.Context) error {
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held}, n.first, n.cfg.PKI, n.log)
+	l := newLoop(parts{
+		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
+		store: leases, elected: elected, held: held,
+		way: way, nat: nat,
+	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -144,6 +155,8 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "discovery", discovery.Run))
 	group.Go(part(work, "BFD", liveness.Run))
 	group.Go(part(work, "store", leases.Run))
+	group.Go(part(work, "uplink", way.Run))
+	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)
@@ -165,7 +178,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay)
+		n.leaveErr = leave(liveness, plane, overlay, nat)
 		close(n.left)
 		return n.leaveErr
 	})

@@ -25,7 +25,9 @@ func (l *loop) begin() bool {
 	}
 	l.began = true
 	for _, leg := range l.plane.AdoptedNextHops() {
-		l.expected[leg] = struct{}{}
+		if !l.adoptUplink(leg) {
+			l.expected[leg] = struct{}{}
+		}
 	}
 	l.log.Info("kernel adopted", "legsOfTheRunBefore", len(l.expected), "restart", len(l.awaited()) > 0)
 	return true

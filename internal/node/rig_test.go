@@ -17,6 +17,7 @@ import (
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
+	"frond/internal/uplink"
 )
 
 const testDocument = `
@@ -54,6 +55,8 @@ type rig struct {
 	watch *fakeWatch
 	store *fakeStore
 	gates *fakeGateways
+	way   *fakeUplink
+	nat   *fakeNAT
 	order []string
 }
 
@@ -65,7 +68,13 @@ func newRig(t *testing.T) *rig {
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store, r.gates, fakeHeld{r.gates}}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
+	r.way, r.nat = &fakeUplink{}, &fakeNAT{}
+	p := parts{
+		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
+		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
+		way: r.way, nat: r.nat,
+	}
+	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
 }
 
@@ -323,3 +332,18 @@ type fakeHeld struct{ *fakeGateways }
 func (f fakeHeld) SetSegments(s []dataplane.Segment) { f.here = s }
 func (f fakeHeld) Held() map[string]uint32           { return f.held }
 func (f fakeHeld) Changed() <-chan struct{}          { return f.changed }
+
+// fakeUplink notes what is watched.
+type fakeUplink struct{ desired uplink.Desired }
+
+func (f *fakeUplink) Set(d uplink.Desired)        { f.desired = d }
+func (f *fakeUplink) Events() <-chan uplink.State { return nil }
+
+// fakeNAT notes what is desired and reports what a test says.
+type fakeNAT struct {
+	desired dataplane.Masquerade
+	problem string
+}
+
+func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
+func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }

@@ -49,7 +49,7 @@ func (l *loop) pathsChanged(changed []bgp.Paths) {
 	updates := make([]dataplane.RouteUpdate, len(changed))
 	for i, p := range changed {
 		l.table.put(p)
-		updates[i] = l.plan.Route(p)
+		updates[i] = l.route(p)
 	}
 	l.plane.UpdateRoutes(updates)
 	l.plane.Then(l.speaker.Applied)
@@ -60,7 +60,7 @@ func (l *loop) pathsChanged(changed []bgp.Paths) {
 func (l *loop) repeatRoutes() {
 	updates := make([]dataplane.RouteUpdate, 0, len(l.table.paths))
 	for _, p := range l.table.paths {
-		updates = append(updates, l.plan.Route(p))
+		updates = append(updates, l.route(p))
 	}
 	l.plane.UpdateRoutes(updates)
 }
@@ -80,7 +80,7 @@ func (l *loop) failedLegs(now time.Time) []dataplane.NextHop {
 	for leg := range l.expected {
 		consider(leg)
 	}
-	return failed
+	return append(failed, l.failedUplink()...)
 }
 
 // isFailed tells whether packets over a leg would be lost: its port has no

@@ -17,6 +17,8 @@ type Uplink struct {
 	Prepend uint8
 	// Masquerade is the source NAT on the port; zero where there is none.
 	Masquerade dataplane.Masquerade
+	// Inside are the prefixes that are the fabric's alone.
+	Inside []netip.Prefix
 }
 
 // Defaults are the default routes of both families, IPv4 first.
@@ -39,9 +41,13 @@ func uplinkOf(f *fabric.Fabric, n fabric.Node) *Uplink {
 	if n.Uplink == nil {
 		return nil
 	}
-	u := &Uplink{Uplink: *n.Uplink, Prepend: prependPerRank * uint8(min(rank(f.Nodes, n.Uplink.Preference), maxRank))}
+	u := &Uplink{
+		Uplink:  *n.Uplink,
+		Prepend: prependPerRank * uint8(min(rank(f.Nodes, n.Uplink.Preference), maxRank)),
+		Inside:  inside(f),
+	}
 	if n.Uplink.Masquerade {
-		u.Masquerade = dataplane.Masquerade{Port: n.Uplink.Port, Sources: inside(f)}
+		u.Masquerade = dataplane.Masquerade{Port: n.Uplink.Port, Sources: u.Inside}
 	}
 	return u
 }
@@ -75,4 +81,27 @@ func inside(f *fabric.Fabric) []netip.Prefix {
 // uplink works for that family.
 func (u *Uplink) Announce(prefix netip.Prefix) bgp.Route {
 	return bgp.Route{Prefix: prefix, Prepend: u.Prepend}
+}
+
+// Route is the exit's own way out for a family, by a router behind its uplink.
+// From where the node itself speaks is left to the kernel: it is the port's address.
+func (u *Uplink) Route(prefix netip.Prefix, router netip.Addr) dataplane.RouteUpdate {
+	return dataplane.RouteUpdate{Prefix: prefix, NextHops: []dataplane.NextHop{u.Leg(router)}}
+}
+
+// Leg is the way to a router behind the uplink.
+func (u *Uplink) Leg(router netip.Addr) dataplane.NextHop {
+	return dataplane.NextHop{Port: u.Port, Via: router.WithZone("")}
+}
+
+// Desired is what is frond's to configure of the port: leased is what DHCP
+// has given, and unsettled tells that it has yet to say something.
+func (u *Uplink) Desired(leased netip.Prefix, unsettled bool) dataplane.Uplink {
+	d := dataplane.Uplink{Port: u.Port, Unsettled: unsettled}
+	for _, a := range []netip.Prefix{u.Address, leased, u.Address6} {
+		if a.IsValid() {
+			d.Addresses = append(d.Addresses, a)
+		}
+	}
+	return d
 }
