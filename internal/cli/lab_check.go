@@ -26,6 +26,9 @@ func labCheckCommand(name *string) *cobra.Command {
               forget each other's MACs are answered by their own nodes, so that
               no ARP request crosses the fabric; TCP between two guests,
               compared with TCP between their nodes' loopbacks
+  gateways    every guest reaches other segments, a node, and what is behind
+              the exits; an anycast gateway is on every node, and no packet to
+              or from it crosses the fabric; an elected one is on one node
   bandwidth   TCP between two leafs, compared with one veth pair
 
 Where a segment has more than 45 guests, each asks only some of the others, and
@@ -104,6 +107,10 @@ func segmentText(p lab.SegmentProof) string {
 	fmt.Fprintf(&b, "           %s: %d of %d guests saw them, each exactly once\n", count(p.Broadcasts, "broadcast"), p.Once, p.Copies)
 	if p.ARP != nil {
 		fmt.Fprintf(&b, "           %s crossed the fabric; all nodes know %s\n", count(p.ARP.Requests, "ARP request"), count(p.ARP.Known, "guest"))
+	}
+	if g := p.Gateway; g != nil {
+		fmt.Fprintf(&b, "           gateway %s on %s: %d of %s to the outside answered; %s of it crossed the fabric\n",
+			g.Mode, strings.Join(g.Holders, ", "), g.Answered, count(g.Rounds, "question"), count(g.Hairpins, "frame"))
 	}
 	if w := p.Bandwidth; w != nil {
 		fmt.Fprintf(&b, "           %s → %s in VXLAN: %.1f Gbit/s in %s; %s → %s, routed: %.1f Gbit/s; ratio %.2f\n",

@@ -31,6 +31,7 @@ type SegmentProof struct {
 	// ARP is nil where guests do not reach each other, Bandwidth also where
 	// there are no two guests on different nodes.
 	ARP       *ARPProof         `json:"arp,omitempty"`
+	Gateway   *GatewayProof     `json:"gateway,omitempty"` // nil also where the segment has none
 	Bandwidth *SegmentBandwidth `json:"bandwidth,omitempty"`
 }
 
@@ -140,6 +141,9 @@ func (s *segmentChecker) check(ctx context.Context, progress Progress) error {
 		return nil
 	}
 	if err := s.arp(ctx); err != nil {
+		return err
+	}
+	if err := s.gateway(ctx); err != nil {
 		return err
 	}
 	if s.cfg.Duration > 0 {
