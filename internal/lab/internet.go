@@ -342,4 +342,3 @@ func writeSysctls(values map[string]string) error {
 	}
 	return nil
 }
-

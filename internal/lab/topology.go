@@ -35,7 +35,7 @@ type Topology struct {
 	// Uplinks are the cables of exits to the namespace internet, which is no
 	// node of the fabric.
 	Uplinks []Cable `json:"uplinks,omitempty"`
-	Guests []Guest `json:"guests,omitempty"`
+	Guests  []Guest `json:"guests,omitempty"`
 }
 
 // Node is a namespace with an agent.
