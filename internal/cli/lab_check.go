@@ -26,9 +26,11 @@ func labCheckCommand(name *string) *cobra.Command {
               forget each other's MACs are answered by their own nodes, so that
               no ARP request crosses the fabric; TCP between two guests,
               compared with TCP between their nodes' loopbacks
-  gateways    every guest reaches other segments, a node, and what is behind
-              the exits; an anycast gateway is on every node, and no packet to
+  gateways    every guest reaches other segments, a node and the
+              internet; an anycast gateway is on every node, and no packet to
               or from it crosses the fabric; an elected one is on one node
+  internet    with exits: every guest of a segment with a gateway is answered by
+              an address outside, IPv4, and IPv6 where there is a way
   bandwidth   TCP between two leafs, compared with one veth pair
 
 Where a segment has more than 45 guests, each asks only some of the others, and
@@ -81,6 +83,10 @@ func proofText(p lab.Proof) string {
 		p.Answered, count(p.Rounds, "pair"), 1000*p.SlowestSeconds)
 	for _, segment := range p.Segments {
 		b.WriteString(segmentText(segment))
+	}
+	if w := p.Internet; w != nil {
+		fmt.Fprintf(&b, "internet   %s: %d of %s answered; the slowest took %.2f ms\n",
+			count(w.Guests, "guest"), w.Answered, count(w.Rounds, "address"), 1000*w.SlowestSeconds)
 	}
 	if w := p.Bandwidth; w != nil {
 		fmt.Fprintf(&b, "bandwidth  %s → %s: %.1f Gbit/s in %s over %s (%s)\n           over one veth pair, directly: %.1f Gbit/s\n",

@@ -11,6 +11,9 @@ import (
 type NATTarget interface {
 	SetMasquerade(Masquerade) error
 	HasMasquerade(Masquerade) (bool, error)
+	// RefreshMasquerade has the kernel forget the connections that should have
+	// source NAT and have none.
+	RefreshMasquerade(Masquerade) error
 }
 
 const (
@@ -34,6 +37,7 @@ type NAT struct {
 
 	mu      sync.Mutex // guards what follows
 	desired *Masquerade
+	stale   bool // connections may lack source NAT
 	problem string
 	since   time.Time
 }
@@ -53,6 +57,19 @@ func (n *NAT) Set(m Masquerade) {
 	if same {
 		return
 	}
+	n.wakeUp()
+}
+
+// Refresh tells that packets leave by the port again: connections that went
+// another way meanwhile get source NAT anew. It does not block.
+func (n *NAT) Refresh() {
+	n.mu.Lock()
+	n.stale = true
+	n.mu.Unlock()
+	n.wakeUp()
+}
+
+func (n *NAT) wakeUp() {
 	select {
 	case n.wake <- struct{}{}:
 	default: // awake already
@@ -99,7 +116,8 @@ func (n *NAT) reconcile() {
 	n.work.Lock()
 	defer n.work.Unlock()
 	n.mu.Lock()
-	desired := n.desired
+	desired, stale := n.desired, n.stale
+	n.stale = false
 	n.mu.Unlock()
 	if desired == nil || n.withdrawn {
 		return
@@ -108,6 +126,10 @@ func (n *NAT) reconcile() {
 	if err == nil && !has {
 		err = n.target.SetMasquerade(*desired)
 		n.log.Info("source NAT is set", "port", desired.Port, "sources", desired.Sources, "error", err)
+		stale = true
+	}
+	if err == nil && stale {
+		err = n.target.RefreshMasquerade(*desired)
 	}
 	n.note(err)
 }

@@ -28,6 +28,9 @@ type Proof struct {
 
 	Segments []SegmentProof `json:"segments"` // with two guests or more
 
+	// Internet is nil where no guest has a gateway, or no exit leads out.
+	Internet *InternetProof `json:"internet,omitempty"`
+
 	// Bandwidth is nil where there are no two leafs, or an echo is missing.
 	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
 
@@ -66,7 +69,7 @@ func (n checked) loopbacks() []netip.Addr { return []netip.Addr{n.Loopback, n.Lo
 // Check proves the fabric: that the kernel of every node has all the next
 // hops to every other node that the cabling gives, that every loopback
 // answers every other, that segments are to guests what one cable would be,
-// and what bandwidth there is between two leafs, and between guests on them.
+// that guests reach the internet, and what bandwidth there is between two leafs, and between guests on them.
 // The error is only about what kept it from looking.
 func (l *Lab) Check(ctx context.Context, cfg CheckConfig, progress Progress) (Proof, error) {
 	c := &checker{lab: l, cfg: cfg, proof: Proof{Segments: []SegmentProof{}, Failures: []string{}}}
@@ -80,6 +83,10 @@ func (l *Lab) Check(ctx context.Context, cfg CheckConfig, progress Progress) (Pr
 	progress("asking for echoes", 0, 1)
 	c.echoes(ctx)
 	if err := c.segments(ctx, progress); err != nil {
+		return Proof{}, err
+	}
+	progress("asking the internet", 0, 1)
+	if err := c.internet(ctx); err != nil {
 		return Proof{}, err
 	}
 	// Between nodes that do not reach each other there is nothing to measure.

@@ -90,22 +90,14 @@ func (s *segmentChecker) outside() (hosts []probe.Host, err error) {
 	i := slices.IndexFunc(s.nodes, func(n checked) bool { return s.island(n.Name) == island })
 	node := s.nodes[i].Node
 	err = errors.Join(err, add(node.Name, namespace(s.lab.Name, node.Name), node.Loopback))
-	if s.hasWayOut(f, island) {
-		err = errors.Join(err, add("the internet", namespace(s.lab.Name, Internet), FarAway()[0]))
+	if s.waysOut(f)[0] {
+		err = errors.Join(err, add(Internet, namespace(s.lab.Name, Internet), FarAway()[0]))
 	}
 	if err != nil {
 		closeHosts(hosts)
 		return nil, err
 	}
 	return hosts, nil
-}
-
-// hasWayOut tells that an exit whose uplink is whole belongs to the island.
-func (s *segmentChecker) hasWayOut(f *fabric.Fabric, island string) bool {
-	return slices.ContainsFunc(s.lab.Topology.Uplinks, func(c Cable) bool {
-		node, ok := f.Node(c.A.Node)
-		return ok && node.Uplink != nil && s.island(c.A.Node) == island && (!s.cfg.Surviving || s.states[c.ID] == State{})
-	})
 }
 
 func closeHosts(hosts []probe.Host) {

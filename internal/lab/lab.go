@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"frond/internal/fabric"
 	"frond/internal/netns"
@@ -123,10 +124,31 @@ func (l *Lab) makeNodes(ctx context.Context, progress Progress) error {
 		if err := makeNode(namespace(l.Name, n.Name)); err != nil {
 			return err
 		}
+		if err := l.sow(n.Name, i+1); err != nil {
+			return err
+		}
 	}
 	progress("making nodes", len(l.Topology.Nodes), len(l.Topology.Nodes))
 	if len(l.Topology.Uplinks) > 0 {
 		return makeNode(namespace(l.Name, Internet))
+	}
+	return nil
+}
+
+// sow has a node spread flows in a way of its own, as machines do: namespaces
+// of one kernel share the secret that hashes begin with, so that a spine would
+// send all that a leaf has sent to it by one leg (Linux 6.11 can tell them apart).
+func (l *Lab) sow(node string, seed int) error {
+	ns, err := l.Namespace(node)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	err = ns.Do(func() error {
+		return writeSysctls(map[string]string{"ipv4/fib_multipath_hash_seed": strconv.Itoa(seed)})
+	})
+	if err != nil {
+		return fmt.Errorf("seed the hash of %s: %w", node, err)
 	}
 	return nil
 }

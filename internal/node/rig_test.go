@@ -341,9 +341,11 @@ func (f *fakeUplink) Events() <-chan uplink.State { return nil }
 
 // fakeNAT notes what is desired and reports what a test says.
 type fakeNAT struct {
-	desired dataplane.Masquerade
-	problem string
+	desired   dataplane.Masquerade
+	problem   string
+	refreshed int
 }
 
 func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
+func (f *fakeNAT) Refresh()                     { f.refreshed++ }
 func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }

@@ -23,6 +23,7 @@ type uplinkWatch interface {
 // sourceNAT is what is used of dataplane.NAT.
 type sourceNAT interface {
 	Set(dataplane.Masquerade)
+	Refresh()
 	Problem() (string, time.Time)
 }
 
@@ -94,6 +95,9 @@ func (l *loop) applyUplink(now time.Time) {
 		if works != e.told[f] {
 			e.told[f] = works
 			l.plane.UpdateRoutes([]dataplane.RouteUpdate{l.route(l.pathsTo(plan.Defaults[f]))})
+			if works.IsValid() {
+				l.plane.Then(l.nat.Refresh)
+			}
 		}
 	}
 }

@@ -17,11 +17,13 @@ type flow struct {
 	src, dst netip.AddrPort
 	to       unix.Sockaddr
 	out, in  int // sockets; out belongs to the direction back as its in
+	mirror   int // socket of an echo at the far end; 0: none
 	tally    tally
 	buf      [packetSize]byte
 }
 
-// openFlows returns two flows per pair of ports, there and back.
+// openFlows returns two flows per pair of ports, there and back, or one that
+// goes there and comes back.
 func openFlows(cfg Config, id uint64) (flows []*flow, err error) {
 	defer func() {
 		if err != nil {
@@ -38,6 +40,10 @@ func openFlows(cfg Config, id uint64) (flows []*flow, err error) {
 			_ = unix.Close(a)
 			return flows, err
 		}
+		if cfg.Echo {
+			flows = append(flows, &flow{id: id + 2*i, src: from, dst: to, to: sockaddr(to), out: a, in: a, mirror: b})
+			continue
+		}
 		flows = append(flows,
 			&flow{id: id + 2*i, src: from, dst: to, to: sockaddr(to), out: a, in: b},
 			&flow{id: id + 2*i + 1, src: to, dst: from, to: sockaddr(from), out: b, in: a})
@@ -48,6 +54,9 @@ func openFlows(cfg Config, id uint64) (flows []*flow, err error) {
 func closeFlows(flows []*flow) {
 	for _, f := range flows {
 		_ = unix.Close(f.out)
+		if f.mirror != 0 {
+			_ = unix.Close(f.mirror)
+		}
 	}
 }
 
@@ -110,7 +119,23 @@ func (f *flow) send(now time.Duration) {
 	_ = unix.Sendto(f.out, f.buf[:], 0, f.to)
 }
 
+// reflect sends back what has come to the far end of an echo.
+func (f *flow) reflect() {
+	var buf [packetSize]byte
+	for f.mirror != 0 {
+		n, from, err := unix.Recvfrom(f.mirror, buf[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		_ = unix.Sendto(f.mirror, buf[:n], 0, from)
+	}
+}
+
 func (f *flow) receive() {
+	f.reflect()
 	var buf [packetSize]byte
 	for {
 		n, err := unix.Read(f.in, buf[:])

@@ -26,6 +26,9 @@ type Config struct {
 	Flows int
 	// Rate is packets per second of each flow in each direction, at most MaxRate.
 	Rate int
+	// Echo has To send back each packet to where it seems to come from,
+	// instead of packets of its own: for what is behind source NAT.
+	Echo bool
 }
 
 // The limits of a Config.
