@@ -113,7 +113,7 @@ func TestElectedGateway(t *testing.T) {
 				t.Errorf("the gateway has moved on from %s to %s though nothing happened", after, now)
 			}
 			for _, node := range []string{"leaf1", "spine1"} {
-				if g := w.gateway(node); g.Holder != after || g.Mode != "elected" || g.Term == 0 {
+				if g := w.gatewayOf(node, "blue"); g.Holder != after || g.Mode != "elected" || g.Term == 0 {
 					t.Errorf("%s says %+v, it is on %s", node, g, after)
 				}
 			}

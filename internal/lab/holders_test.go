@@ -171,15 +171,16 @@ func (w *world) steady() {
 	}
 }
 
-// gateway is what a node says of the elected gateway.
-func (w *world) gateway(node string) status.Gateway {
+// gatewayOf is what a node says of the gateway of a segment.
+func (w *world) gatewayOf(node, segment string) status.Gateway {
 	w.t.Helper()
 	all, err := api.NewClient(w.Socket(node)).Gateways(w.t.Context())
 	must(w.t, err)
-	if len(all) != 1 {
-		w.t.Fatalf("%s tells of gateways %+v", node, all)
+	i := slices.IndexFunc(all, func(g status.Gateway) bool { return g.Segment == segment })
+	if i < 0 {
+		w.t.Fatalf("%s tells of gateways %+v, want one of %s", node, all, segment)
 	}
-	return all[0]
+	return all[i]
 }
 
 // guestOn is a guest on that node, or on any other one.
