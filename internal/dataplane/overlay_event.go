@@ -70,6 +70,10 @@ type LocalLoop struct {
 	Looped bool // false: it forwards again
 }
 
+// LocalRead tells that what the kernel knew of guests when the segments were
+// set has been told.
+type LocalRead struct{}
+
 // OverlayDrifted tells that a device or an entry of frond's was changed by
 // somebody else, or that notifications were lost: look again.
 type OverlayDrifted struct{}
@@ -79,4 +83,5 @@ func (LocalPortsGone) overlayEvent() {}
 func (LocalAddresses) overlayEvent() {}
 func (LocalOverflows) overlayEvent() {}
 func (LocalLoops) overlayEvent()     {}
+func (LocalRead) overlayEvent()      {}
 func (OverlayDrifted) overlayEvent() {}

@@ -123,5 +123,12 @@ func parseEntry(m message) (entry, bool) {
 	return e, true
 }
 
+// isValid tells that the entry says whose an address is: by the neighbour's own
+// word, or by that of an earlier run.
+func (e entry) isValid() bool {
+	const valid = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_NOARP
+	return e.state&valid != 0 && !e.mac.IsZero()
+}
+
 // isOurs tells that the entry was made by a control plane.
 func (e entry) isOurs() bool { return e.flags&unix.NTF_EXT_LEARNED != 0 }

@@ -216,6 +216,21 @@ func (s *switchboard) learn(e entry) {
 	s.news.mac(key, dataplane.LocalMAC{VNI: port.VNI, MAC: e.mac, Port: port.Port, Sticky: e.isSticky()})
 }
 
+// neighbor notes an address that a bridge knows of a guest on a port.
+func (s *switchboard) neighbor(e entry) {
+	bridge := s.links[e.index]
+	if !s.isWatched(bridge) {
+		return
+	}
+	vni := s.segments[bridge.Name].VNI
+	at, ok := s.where[dataplane.MACKey{VNI: vni, MAC: e.mac}]
+	if !ok {
+		return
+	}
+	port := s.ports[at]
+	s.news.address(port.LocalPort, dataplane.LocalAddress{VNI: vni, MAC: e.mac, IP: e.dst, Port: port.Port})
+}
+
 // admit tells whether one more MAC of a port is told of.
 func (s *switchboard) admit(port *guestPort) bool {
 	if port.limit <= 0 || len(port.macs) < port.limit {
@@ -313,6 +328,7 @@ type overlayNews struct {
 	overflows map[dataplane.LocalPort]dataplane.LocalOverflow
 	loops     map[dataplane.LocalPort]dataplane.LocalLoop
 	drifted   bool
+	read      bool // see dataplane.LocalRead
 }
 
 type addressKey struct {
@@ -397,6 +413,9 @@ func (n *overlayNews) take() []dataplane.OverlayEvent {
 	}
 	if len(news.addresses) > 0 {
 		events = append(events, dataplane.LocalAddresses(slices.Collect(maps.Values(news.addresses))))
+	}
+	if news.read {
+		events = append(events, dataplane.LocalRead{})
 	}
 	return events
 }

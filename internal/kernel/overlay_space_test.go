@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +42,8 @@ type heard struct {
 	overflows map[string]dataplane.LocalOverflow
 	loops     map[string]dataplane.LocalLoop
 	drifts    int
+	// atRead are the addresses that had been told when LocalRead was; nil: it was not.
+	atRead []netip.Addr
 }
 
 func newHeard() *heard {
@@ -73,6 +77,8 @@ func (h *heard) note(event dataplane.OverlayEvent) {
 		for _, loop := range event {
 			h.loops[loop.Port] = loop
 		}
+	case dataplane.LocalRead:
+		h.atRead = slices.SortedFunc(maps.Keys(h.addresses), netip.Addr.Compare)
 	case dataplane.OverlayDrifted:
 		h.drifts++
 	}

@@ -36,6 +36,7 @@ type OverlayWatch struct {
 	mu      sync.Mutex
 	board   *switchboard
 	pending overlayNews
+	fresh   bool // segments were set since everything was read
 }
 
 // WatchOverlay begins to watch: guests that appear, move and vanish on ports
@@ -70,6 +71,7 @@ func (w *OverlayWatch) Events() <-chan dataplane.OverlayEvent { return w.events 
 func (w *OverlayWatch) SetSegments(segments []dataplane.Segment) {
 	w.mu.Lock()
 	w.board.setSegments(segments)
+	w.fresh = true
 	w.mu.Unlock()
 	signal(w.reread)
 }
@@ -300,8 +302,37 @@ func (w *OverlayWatch) readAll() error {
 		return err
 	}
 	w.board.replace(links, learned)
+	if w.fresh {
+		if err := w.readNeighbors(); err != nil {
+			return err
+		}
+		w.fresh, w.pending.read = false, true
+	}
 	signal(w.news)
 	return nil
+}
+
+// readNeighbors takes in which addresses the kernel knows of guests that are
+// here: after a restart, nobody needs to wait until they say so again.
+func (w *OverlayWatch) readNeighbors() error {
+	var err error
+	w.kernel.with(func(c *conn) {
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			var found []entry
+			dumpErr := c.entries(family, func() { found = found[:0] }, func(e entry) {
+				if e.isValid() {
+					found = append(found, e)
+				}
+			})
+			if dumpErr != nil && !absent(dumpErr) {
+				err = errors.Join(err, dumpErr)
+			}
+			for _, e := range found {
+				w.board.neighbor(e)
+			}
+		}
+	})
+	return err
 }
 
 // discard drops the notifications that came before some that are lost: they

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,31 @@ func (v *vtep) hearsMAC(want dataplane.LocalMAC) {
 	v.hears(func(h *heard) error {
 		if got := h.macs[want.MAC]; got != want {
 			return fmt.Errorf("heard %+v, want %+v", got, want)
+		}
+		return nil
+	})
+}
+
+// TestGuestsOfARunBefore has a watch begin where the kernel knows addresses
+// already: by frond's own entries and by what guests have said to it.
+func TestGuestsOfARunBefore(t *testing.T) {
+	t.Parallel()
+	a, b := newVTEPs(t, 1)
+	join(a, b)
+	g1, g2 := a.guest(1), b.guest(2)
+	g1.ping(g2.ip4.String())
+	a.hearsMAC(dataplane.LocalMAC{VNI: 100, MAC: g1.mac, Port: g1.port})
+	a.stop()
+	ours, theirs := netip.MustParseAddr("172.16.0.77"), netip.MustParseAddr("172.16.0.78")
+	a.ip("neigh replace %s lladdr %s dev br-blue nud noarp extern_learn protocol 102", ours, g1.mac)
+	a.ip("neigh replace %s lladdr %s dev br-blue nud stale", theirs, g1.mac)
+	a.ip("neigh replace 172.16.0.79 lladdr %s dev br-blue nud noarp extern_learn protocol 102", g2.mac)
+	a.ip("neigh replace 172.16.0.80 lladdr %s dev br-blue nud failed", g1.mac)
+	a.start()
+	a.take([]dataplane.Segment{a.segment()})
+	a.hears(func(h *heard) error {
+		if want := []netip.Addr{ours, theirs}; !slices.Equal(h.atRead, want) {
+			return fmt.Errorf("told of %v before it said that it has read all; want %v", h.atRead, want)
 		}
 		return nil
 	})

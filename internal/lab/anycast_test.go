@@ -36,6 +36,20 @@ func TestAnycastGateway(t *testing.T) {
 	}
 }
 
+// TestAnycastRestarts restarts every agent in turn, that of the guest's own
+// node too: nothing is lost.
+func TestAnycastRestarts(t *testing.T) {
+	w := outward(t, "anyrestart", 1)
+	w.whole()
+	stop := w.echoes("g1")
+	for _, n := range w.Topology.Nodes {
+		must(t, w.Stop(t.Context(), n.Name))
+		must(t, w.Start(n.Name))
+		w.steady()
+	}
+	w.nothingLost(stop())
+}
+
 // TestCheckGateway has a check find what is wrong with gateways.
 func TestCheckGateway(t *testing.T) {
 	both := func(document string) string {

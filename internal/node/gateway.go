@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -35,6 +34,7 @@ type heldGateways interface {
 
 // gateways is what the loop knows of elected gateways.
 type gateways struct {
+	plan   *plan.Plan        // that told is of
 	told   []gateway.Segment // those of the whole fabric
 	guests map[string]int
 	held   map[string]uint32 // terms of those that this node has, by segment
@@ -62,9 +62,9 @@ func (l *loop) applyGateways(now time.Time) {
 		g.former, l.told.routes = g.former[1:], false
 	}
 	if l.converged || len(l.expected) > 0 { // one that was restarted forwards already
-		if elected := electedSegments(l.plan); !reflect.DeepEqual(elected, g.told) {
-			g.told = elected
-			l.elected.SetSegments(elected)
+		if g.plan != l.plan {
+			g.plan, g.told = l.plan, electedSegments(l.plan)
+			l.elected.SetSegments(g.told)
 		}
 	}
 	if guests := l.guestsOfElected(); !maps.Equal(guests, g.guests) {
@@ -130,10 +130,12 @@ func (l *loop) guestsOfElected() map[string]int {
 		if !s.Locality {
 			continue
 		}
-		for _, here := range l.segments.here {
-			if n := l.segments.stations.Guests(here.VNI); here.Name == s.Name && n > 0 {
-				counts[s.Name] = n
-			}
+		i := slices.IndexFunc(l.segments.here, func(here dataplane.Segment) bool { return here.Name == s.Name })
+		if i < 0 {
+			continue
+		}
+		if n := l.segments.stations.Guests(l.segments.here[i].VNI); n > 0 {
+			counts[s.Name] = n
 		}
 	}
 	return counts

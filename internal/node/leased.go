@@ -31,7 +31,7 @@ type leasedGateways struct {
 	mu          sync.Mutex
 	segments    map[string]dataplane.Segment // those with an elected gateway, by name
 	former      map[dataplane.BridgeAddress]struct{}
-	held        map[string]uint32 // terms
+	held        map[string]uint32 // terms; replaced, never changed
 	unannounced map[string]bool
 }
 
@@ -148,11 +148,12 @@ func (g *leasedGateways) announce(held map[string]uint32) {
 // sequence is the sequence number of EVPN that stands for a term.
 func sequence(term uint64) uint32 { return uint32(min(max(term, 1), math.MaxUint32)) }
 
-// Held are the terms of the gateways that this node holds, by segment.
+// Held are the terms of the gateways that this node holds, by segment. They
+// are not to be changed.
 func (g *leasedGateways) Held() map[string]uint32 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return maps.Clone(g.held)
+	return g.held
 }
 
 // Changed delivers after Held has become another.

@@ -85,8 +85,10 @@ type loop struct {
 	gateways gateways
 	exit     exit
 
-	adopted   bool // the kernel was looked at
-	began     bool // desired sets are being handed down
+	adopted   bool      // the kernel was looked at
+	began     bool      // desired sets are being handed down
+	adoptedAt time.Time // when that began
+	speaks    bool      // BGP was told what to do
 	converged bool
 	expected  map[dataplane.NextHop]struct{} // legs of the run before, until converged
 	leaving   time.Time                      // when draining ends; zero: not leaving
@@ -204,6 +206,9 @@ func (l *loop) nextDue() time.Time {
 	if at := l.segments.stations.Deadline(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 		next = at
 	}
+	if at := l.adoptedAt.Add(readTime); l.began && !l.speaks && (next.IsZero() || at.Before(next)) {
+		next = at
+	}
 	for _, c := range l.cable {
 		if at := c.retry(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
@@ -268,7 +273,7 @@ func (l *loop) peerChanged(event bgp.PeerChanged) {
 // apply computes what every part should do from all that is known, and tells
 // those for whom that changed. What has failed comes first: it is losing packets.
 func (l *loop) apply(now time.Time) {
-	if !l.begin() {
+	if !l.begin(now) {
 		return
 	}
 	l.settle(now)
@@ -294,6 +299,10 @@ func (l *loop) apply(now time.Time) {
 }
 
 func (l *loop) tellSpeaker(now time.Time) {
+	l.speaks = l.speaks || !l.speechDue(now).After(now)
+	if !l.speaks {
+		return
+	}
 	d := l.plan.BGP(l.neighbors(now), l.restart())
 	d.Routes = append(d.Routes, l.uplinkRoutes()...)
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()

@@ -11,6 +11,7 @@ import (
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/plan"
 	"frond/internal/ra"
 )
 
@@ -398,5 +399,33 @@ func TestRunEnds(t *testing.T) {
 				t.Error("peers are told to forget this node, though its routes stay for a restart")
 			}
 		})
+	}
+}
+
+// TestRestartTellsOfGuests has BGP begin only when it can tell of the guests
+// here, or after a second: peers forget what they are not told again.
+func TestRestartTellsOfGuests(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		r := newRig(t)
+		d := parse(t, electedDocument, "leaf1")
+		r.loop.plan = d.plan
+		r.plane.before = []dataplane.NextHop{plan.Leg(netip.MustParseAddr("fe80::1%eth1"))}
+		r.loop.adopted = true
+		r.setLinks(link("eth1", 1))
+		if r.bgp.sets > 0 {
+			t.Fatal("BGP has begun before the kernel has told of guests")
+		}
+		if read {
+			r.overlayChanged(dataplane.LocalRead{})
+		} else {
+			if due := r.nextDue(); !due.Equal(r.now.Add(readTime)) {
+				t.Errorf("looks again at %v", due)
+			}
+			r.now = r.now.Add(readTime)
+		}
+		r.step()
+		if r.bgp.sets != 1 {
+			t.Errorf("read %t: BGP was told %d times", read, r.bgp.sets)
+		}
 	}
 }

@@ -16,14 +16,14 @@ const deferral = 15 * time.Second
 // begin tells whether desired sets may be handed down: the kernel was looked
 // at and has told its links. The first time, it takes note of the peers whose
 // routes of the run before the kernel still forwards with.
-func (l *loop) begin() bool {
+func (l *loop) begin(now time.Time) bool {
 	if l.began {
 		return true
 	}
 	if !l.adopted || l.links == nil {
 		return false
 	}
-	l.began = true
+	l.began, l.adoptedAt = true, now
 	for _, leg := range l.plane.AdoptedNextHops() {
 		if !l.adoptUplink(leg) {
 			l.expected[leg] = struct{}{}
@@ -48,6 +48,20 @@ func (l *loop) awaited() []netip.Addr {
 	}
 	slices.SortFunc(peers, netip.Addr.Compare)
 	return peers
+}
+
+// readTime bounds how long a node that was restarted waits for what its kernel
+// knows of guests.
+const readTime = time.Second
+
+// speechDue is when BGP may begin. After a restart it waits until it can tell
+// of the guests here, too: peers drop what they have kept from the run before
+// and not been told again (RFC 4724 §4.2), and would send around here meanwhile.
+func (l *loop) speechDue(now time.Time) time.Time {
+	if l.segments.read || len(l.segments.here) == 0 || len(l.awaited()) == 0 {
+		return now
+	}
+	return l.adoptedAt.Add(readTime)
 }
 
 // restart is what the speaker has to know: whether to wait, and for whom.

@@ -37,6 +37,7 @@ type segments struct {
 	here     []dataplane.Segment
 	stations *evpn.Table
 	routes   []bgp.Route // what this node tells of them
+	read     bool        // what the kernel knew of their guests is taken in
 }
 
 func newSegments(p *plan.Plan) segments {
@@ -88,6 +89,10 @@ func (l *loop) applySegments() {
 
 // overlayChanged takes in what happened on the segments.
 func (l *loop) overlayChanged(event dataplane.OverlayEvent) {
+	if _, read := event.(dataplane.LocalRead); read {
+		l.segments.read = true
+		return
+	}
 	l.segments.stations.Observe(event)
 	l.overlay.Observe(event)
 }
