@@ -15,6 +15,10 @@ import (
 // is where it is, though one that stands still may go on telling it. Every
 // node tells the MAC of its bridge from the beginning, so that frames to it
 // find their way from the first one on.
+//
+// A node that has a gateway, of either kind, also tells the prefixes that it
+// leads to, as type 5 with the MAC of the bridge as router's MAC: what comes
+// to that MAC in the segment is routed (RFC 9136 §4.4.1).
 
 // SetHeld sets which elected gateways this node has, by VNI, each with the
 // number of its term, which grows from holder to holder and is never 0.
@@ -28,8 +32,16 @@ func (t *Table) SetHeld(terms map[uint32]uint32) {
 	t.settle()
 }
 
-// tellGateway brings what is told of an elected gateway into line.
+// tellGateway brings what is told of the gateway into line.
 func (t *Table) tellGateway(s *segment) {
+	for _, p := range s.routed() {
+		key := originKey{vni: s.config.VNI, address: p}
+		if s.config.Gateway.Elected && s.held == 0 {
+			t.retract(key)
+		} else {
+			t.originate(key, Prefix{Attributes: t.attributes(s), Prefix: p, RouterMAC: s.config.BridgeMAC()})
+		}
+	}
 	if !s.config.Gateway.Elected {
 		return
 	}
@@ -48,8 +60,11 @@ func (t *Table) tellGateway(s *segment) {
 	}
 }
 
-// untellGateway takes back what is told of an elected gateway.
+// untellGateway takes back what is told of the gateway.
 func (t *Table) untellGateway(s *segment) {
+	for _, p := range s.routed() {
+		t.retract(originKey{vni: s.config.VNI, address: p})
+	}
 	if !s.config.Gateway.Elected {
 		return
 	}
@@ -58,6 +73,17 @@ func (t *Table) untellGateway(s *segment) {
 	for _, p := range s.config.Gateway.Addresses() {
 		t.retract(addressKey(vni, mac, p.Addr()))
 	}
+}
+
+// routed are the prefixes that the segment's gateway leads to.
+func (s *segment) routed() []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, p := range []netip.Prefix{s.config.Gateway.Address, s.config.Gateway.Address6} {
+		if p.IsValid() {
+			prefixes = append(prefixes, p.Masked())
+		}
+	}
+	return prefixes
 }
 
 // holds tells whether this node has the segment's elected gateway, and the

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"frond/internal/bgp"
 	"frond/internal/dataplane"
 )
 
@@ -132,4 +133,59 @@ func TestElectedGateway(t *testing.T) {
 	r.SetSegments(nil)
 	r.take()
 	r.wantTold()
+}
+
+// TestPrefixes has who leads to the segment's prefixes tell them, with the MAC
+// that routes there, and take none from others.
+func TestPrefixes(t *testing.T) {
+	r := newRig(t, vtepA, 100)
+	set := func(g dataplane.Gateway) dataplane.MAC {
+		segment := dataplane.Segment{Name: "s100", VNI: 100, MACLimit: 10, Local: vtepA, Gateway: g}
+		r.SetSegments([]dataplane.Segment{segment})
+		return segment.BridgeMAC()
+	}
+	want := func(when string, mac dataplane.MAC, prefixes ...string) {
+		t.Helper()
+		r.check()
+		var got []string
+		for _, wire := range r.wire {
+			route, err := Decode(wire)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p, ok := route.(Prefix); ok {
+				got = append(got, p.Prefix.String())
+				if p.RouterMAC != mac || p.VNI != 100 || p.VTEP != vtepA || p.Gateway.IsValid() {
+					t.Errorf("%s: %+v; want it by %s", when, p, mac)
+				}
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, prefixes) {
+			t.Errorf("%s: tells %v, want %v", when, got, prefixes)
+		}
+	}
+	want("without a gateway", dataplane.MAC{})
+	want("on every node", set(gateway), "172.16.0.0/24", "fd00::/64")
+
+	theirs := Prefix{Attributes: attributesFor(vtepB, 100), Prefix: netip.MustParsePrefix("172.16.0.0/24")}
+	r.learn(theirs)
+	for _, route := range r.Routes() {
+		if route.Type == typePrefix && route.Used != route.Local {
+			t.Errorf("%+v: the node's own prefixes count, no others", route)
+		}
+	}
+
+	ipv4 := gateway
+	ipv4.Address6 = netip.Prefix{}
+	want("without IPv6", set(ipv4), "172.16.0.0/24")
+	elected := dataplane.Gateway{Address: gateway.Address, Elected: true}
+	own := set(elected)
+	want("elected elsewhere", own)
+	r.SetHeld(map[uint32]uint32{100: 3})
+	want("elected here", own, "172.16.0.0/24")
+	r.SetHeld(nil)
+	want("lost", own)
+	r.Learn([]bgp.EVPNPath{gone(theirs)})
+	want("all gone", own)
 }

@@ -9,9 +9,6 @@ func (t *Table) SetIdentity(config Config) {
 		s.rd = NewRD(config.RouterID, s.rd.number())
 		t.originate(originKey{vni: vni}, Multicast{Attributes: t.attributes(s), Originator: config.VTEP})
 		t.tellGateway(s)
-		for prefix := range s.prefixes {
-			t.originate(originKey{vni: vni, address: prefix}, Prefix{Attributes: t.attributes(s), Prefix: prefix})
-		}
 		for _, m := range s.macs {
 			t.touchMAC(m)
 		}

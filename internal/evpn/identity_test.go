@@ -15,7 +15,9 @@ func TestIdentityChanges(t *testing.T) {
 	r.appears(100, mac1, "g1")
 	r.speaks(100, mac1, ip4)
 	r.sticks(100, mac2, "g2")
-	r.SetPrefixes(100, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
+	ipv4 := gateway
+	ipv4.Address6 = netip.Prefix{}
+	r.gateway(ipv4)
 	theirs, ours := macip(vtepD, testMAC(3), "172.16.0.13", 2), macip(vtepA, testMAC(4), "", 0)
 	r.learn(theirs, flood(vtepD, 100), ours)
 	r.wantMAC(testMAC(3), vtepD)

@@ -15,7 +15,7 @@ func (r *rig) check() {
 	r.take()
 	routes, frozen := 0, 0
 	for vni, s := range r.Table.segments {
-		routes += 1 + len(s.prefixes)
+		routes += 1 + s.gatewayRoutes()
 		silent := make(map[*port]int)
 		here := 0
 		for mac, m := range s.macs {
@@ -86,6 +86,19 @@ func (r *rig) check() {
 		if len(v.routes) == 0 {
 			r.Fatalf("VTEP %s is known for no reason", addr)
 		}
+	}
+}
+
+// gatewayRoutes is how many routes there should be of a segment's gateway:
+// prefixes, and of an elected one the bridge's MAC and the addresses.
+func (s *segment) gatewayRoutes() int {
+	switch g := s.config.Gateway; {
+	case !g.Elected:
+		return len(s.routed())
+	case s.held == 0:
+		return 1
+	default:
+		return len(s.routed()) + 1 + len(g.Addresses())
 	}
 }
 

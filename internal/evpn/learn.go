@@ -81,7 +81,8 @@ func (t *Table) accept(p bgp.EVPNPath) Route {
 	return route
 }
 
-// attach counts a route in its segment, if the node takes part in that.
+// attach counts a route in its segment, if the node takes part in that. Prefix
+// routes never count: unicast BGP tells the same, with every way there.
 func (t *Table) attach(r *remote) {
 	s, ok := t.segments[r.route.attributes().VNI]
 	if !ok || t.isOwn(r) {
@@ -109,6 +110,8 @@ func (t *Table) attach(r *remote) {
 			}
 			t.touchAddress(a)
 		}
+	case Prefix:
+		return
 	}
 	r.attached = true
 }

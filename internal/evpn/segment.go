@@ -16,14 +16,13 @@ type segment struct {
 	macs      map[dataplane.MAC]*station
 	addresses map[netip.Addr]*address
 	ports     map[string]*port
-	floods    map[*remote]struct{}      // Multicast routes
-	unlearned map[*station]struct{}     // stations of which only addresses were seen
-	doubted   map[*station]struct{}     // stations that were seen where they may not be
-	loops     map[string]loop           // ports that are blocked because of a loop
-	over      map[string]overflow       // ports with more behind them than is told of
-	prefixes  map[netip.Prefix]struct{} // originated from here
-	flood     []netip.Addr              // as told
-	held      uint32                    // see SetHeld; 0: this node does not have the gateway
+	floods    map[*remote]struct{}  // Multicast routes
+	unlearned map[*station]struct{} // stations of which only addresses were seen
+	doubted   map[*station]struct{} // stations that were seen where they may not be
+	loops     map[string]loop       // ports that are blocked because of a loop
+	over      map[string]overflow   // ports with more behind them than is told of
+	flood     []netip.Addr          // as told
+	held      uint32                // see SetHeld; 0: this node does not have the gateway
 	touched   bool
 }
 
@@ -82,7 +81,6 @@ func (t *Table) addSegment(config dataplane.Segment) {
 		doubted:   make(map[*station]struct{}),
 		over:      make(map[string]overflow),
 		loops:     make(map[string]loop),
-		prefixes:  make(map[netip.Prefix]struct{}),
 	}
 	t.segments[config.VNI] = s
 	t.originate(originKey{vni: config.VNI}, Multicast{Attributes: t.attributes(s), Originator: t.config.VTEP})
@@ -138,35 +136,10 @@ func (t *Table) removeSegment(s *segment) {
 	for r := range s.floods {
 		r.attached = false
 	}
-	for prefix := range s.prefixes {
-		t.retract(originKey{vni: vni, address: prefix})
-	}
 	t.untellGateway(s)
 	t.retract(originKey{vni: vni})
 	delete(t.segments, vni)
 	t.frozen = slices.DeleteFunc(t.frozen, func(f thawing) bool { return f.removed() })
-}
-
-// SetPrefixes sets the prefixes that this node tells to be reached over a
-// segment. Those that are none are left out.
-func (t *Table) SetPrefixes(vni uint32, prefixes []netip.Prefix) {
-	s, ok := t.segments[vni]
-	if !ok {
-		return
-	}
-	wanted := make(map[netip.Prefix]struct{}, len(prefixes))
-	for _, p := range prefixes {
-		if p.IsValid() && p == p.Masked() && !p.Addr().Is4In6() {
-			wanted[p] = struct{}{}
-			t.originate(originKey{vni: vni, address: p}, Prefix{Attributes: t.attributes(s), Prefix: p})
-		}
-	}
-	for p := range s.prefixes {
-		if _, ok := wanted[p]; !ok {
-			t.retract(originKey{vni: vni, address: p})
-		}
-	}
-	s.prefixes = wanted
 }
 
 // decideFlood lists the VTEPs that flooded frames go to.

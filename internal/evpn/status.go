@@ -82,7 +82,8 @@ type RouteStatus struct {
 	Peer     netip.Addr // the session that it came by; zero for a local one
 	Since    time.Time  // zero for a local one
 	// Used: it counts here. One that does not belongs to a segment that this
-	// node takes no part in, or leads to a VTEP that cannot be reached.
+	// node takes no part in, leads to a VTEP that cannot be reached, or tells a
+	// prefix.
 	Used bool
 }
 

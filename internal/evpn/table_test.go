@@ -216,10 +216,10 @@ func TestSegmentLeavesNothing(t *testing.T) {
 	r := newRig(t, vtepA, 100)
 	r.appears(100, mac1, "g1")
 	r.speaks(100, mac1, ip4)
-	r.SetPrefixes(100, []netip.Prefix{netip.MustParsePrefix("172.16.0.0/24"), netip.MustParsePrefix("172.16.0.1/24")})
+	r.gateway(gateway)
 	r.learn(macip(vtepB, mac2, "172.16.0.12", 0), flood(vtepB, 100))
 	r.wantMAC(mac2, vtepB)
-	if len(r.told) != 4 {
+	if len(r.told) != 5 {
 		t.Errorf("originated: %v", r.told)
 	}
 	r.segments()

@@ -16,7 +16,7 @@ import (
 func TestFRRSegment(t *testing.T) {
 	for _, spine := range []bool{false, true} {
 		t.Run(fmt.Sprintf("FRR spine %v", spine), func(t *testing.T) {
-			w := populate(t, "frrsegment", SpineLeaf(2, 3), 0)
+			w := populate(t, "frrsegment", SpineLeaf(2, 3), 0, withGateway)
 			w.whole()
 			if spine {
 				w.replaceByFRR("spine1", false, false)
@@ -62,7 +62,66 @@ func TestFRRSegment(t *testing.T) {
 					w.whole()
 				}
 			})
+			t.Run("prefixes", func(t *testing.T) { w.in(t).prefixes(f) })
 		})
+	}
+}
+
+// withGateway gives the segment one that is on every node.
+func withGateway(document string) string {
+	return strings.Replace(document, "prefix: 172.16.0.0/16", "prefix: 172.16.0.0/16, gateway: {address: 172.16.255.254}", 1)
+}
+
+// prefixes proves type 5 both ways between leaf1, which is FRR's, and leaf2.
+func (w *world) prefixes(f *frr) {
+	leaf1, leaf2 := w.node("leaf1").Loopback.String(), w.node("leaf2").Loopback.String()
+	const router = "02:68:00:00:00:64" // of the gateway
+	f.eventually("show bgp l2vpn evpn route rd "+leaf2+":100 type prefix", func(out string) bool {
+		return strings.Contains(out, "Route [5]:[0]:[16]:[172.16.0.0] VNI 100") && strings.Contains(out, "valid, external") &&
+			strings.Contains(out, "best") && strings.Contains(out, "Rmac:"+router)
+	})
+
+	// The prefix leads where it says: to that MAC in the segment's VNI. So
+	// FRR's node reaches a guest of leaf2 from outside of the segment.
+	g2, err := w.Guest("g2")
+	must(w.t, err)
+	target := g2.Address.Addr().String()
+	w.inside("g2", "ip route replace default via 172.16.255.254")
+	for _, command := range []string{
+		"ip neigh replace " + leaf2 + " lladdr " + router + " dev br-blue nud permanent",
+		"bridge fdb replace " + router + " dev vx-blue self master static dst " + leaf2,
+		"ip route replace " + target + " via " + leaf2 + " dev br-blue onlink src " + leaf1,
+		"ping -c 3 -i 0.2 -W 2 -I " + leaf1 + " " + target,
+		"ip route del " + target,
+	} {
+		w.inside("leaf1", command)
+	}
+
+	// FRR tells its own by a VNI for routing, here without a VRF.
+	for _, command := range []string{
+		"link add br-l3 type bridge",
+		"link add vx-l3 type vxlan id 4000 dstport 4789 nolearning local " + leaf1,
+		"link set vx-l3 master br-l3 addrgenmode none",
+		"link set vx-l3 up",
+		"link set br-l3 up",
+	} {
+		w.inside("leaf1", "ip "+command)
+	}
+	f.vtysh("-c", "configure terminal", "-c", "vni 4000",
+		"-c", fmt.Sprint("router bgp ", w.node("leaf1").ASN), "-c", "address-family l2vpn evpn", "-c", "advertise ipv4 unicast")
+	for _, leaf := range []string{"leaf2", "leaf3"} {
+		w.evpn(leaf, "type 5 of FRR", func(r status.EVPNRoute) bool {
+			return r.Type == 5 && r.Route == "[5]:[0]:[32]:["+leaf1+"]" && r.VNI == 4000 && r.VTEP == leaf1 && !r.Used
+		})
+		w.evpn(leaf, "type 5 of leaf2 or leaf3", func(r status.EVPNRoute) bool {
+			return r.Type == 5 && r.Route == "[5]:[0]:[16]:[172.16.0.0]" && !r.Local
+		})
+	}
+	w.whole()
+	for _, s := range w.segmentsOf("leaf2") {
+		if len(s.Problems) > 0 {
+			w.t.Errorf("with FRR's prefixes: %q", s.Problems)
+		}
 	}
 }
 
