@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 func TestFRRSegment(t *testing.T) {
 	for _, spine := range []bool{false, true} {
 		t.Run(fmt.Sprintf("FRR spine %v", spine), func(t *testing.T) {
-			w := populate(t, "frrsegment", SpineLeaf(2, 3), 0, withGateway)
+			w := populate(t, "frrsegment", SpineLeaf(2, 3), 0)
 			w.whole()
 			if spine {
 				w.replaceByFRR("spine1", false, false)
@@ -62,18 +63,25 @@ func TestFRRSegment(t *testing.T) {
 					w.whole()
 				}
 			})
-			t.Run("prefixes", func(t *testing.T) { w.in(t).prefixes(f) })
+			t.Run("prefixes", func(t *testing.T) { w.in(t).prefixes(f, spine) })
 		})
 	}
 }
 
-// withGateway gives the segment one that is on every node.
-func withGateway(document string) string {
-	return strings.Replace(document, "prefix: 172.16.0.0/16", "prefix: 172.16.0.0/16, gateway: {address: 172.16.255.254}", 1)
-}
-
 // prefixes proves type 5 both ways between leaf1, which is FRR's, and leaf2.
-func (w *world) prefixes(f *frr) {
+// The segment has a gateway meanwhile, but not on FRR's node.
+func (w *world) prefixes(f *frr, spine bool) {
+	without, err := os.ReadFile(w.Document())
+	must(w.t, err)
+	load := func(document string) {
+		must(w.t, os.WriteFile(w.Document(), []byte(document), 0o644))
+		for _, n := range w.Topology.Nodes {
+			if n.Name != "leaf1" && (n.Name != "spine1" || !spine) {
+				must(w.t, api.NewClient(w.Socket(n.Name)).Reload(w.t.Context()))
+			}
+		}
+	}
+	load(strings.Replace(string(without), "prefix: 172.16.0.0/16", "prefix: 172.16.0.0/16, gateway: {address: 172.16.255.254}", 1))
 	leaf1, leaf2 := w.node("leaf1").Loopback.String(), w.node("leaf2").Loopback.String()
 	const router = "02:68:00:00:00:64" // of the gateway
 	f.eventually("show bgp l2vpn evpn route rd "+leaf2+":100 type prefix", func(out string) bool {
@@ -117,12 +125,16 @@ func (w *world) prefixes(f *frr) {
 			return r.Type == 5 && r.Route == "[5]:[0]:[16]:[172.16.0.0]" && !r.Local
 		})
 	}
-	w.whole()
 	for _, s := range w.segmentsOf("leaf2") {
 		if len(s.Problems) > 0 {
 			w.t.Errorf("with FRR's prefixes: %q", s.Problems)
 		}
 	}
+	load(string(without))
+	f.eventually("show bgp l2vpn evpn route rd "+leaf2+":100 type prefix", func(out string) bool {
+		return !strings.Contains(out, "172.16.0.0")
+	})
+	w.whole()
 }
 
 func (w *world) addGuest(node string) {
