@@ -20,9 +20,9 @@ type rivals struct {
 
 // newRivals makes devices beside frond's as the manual of FRR says, by ip(8)'s
 // defaults but for the MTU, with the entries that zebra would put in.
-func newRivals(b *testing.B) rivals {
+func newRivals(b *testing.B, spines int) rivals {
 	b.Helper()
-	w := populate(b, "bench", SpineLeaf(2, 2), 4) // g1 and g3 on leaf1, g2 and g4 on leaf2
+	w := populate(b, "bench", SpineLeaf(spines, 2), 4) // g1 and g3 on leaf1, g2 and g4 on leaf2
 	w.whole()
 	guests := make(map[string]Guest)
 	for _, name := range []string{"g1", "g2", "g3", "g4"} {
@@ -72,11 +72,16 @@ func (r rivals) host(name string, address netip.Prefix) probe.Host {
 // of the other. The three are measured in turns, beginning with another one
 // each time, and compared within each turn.
 func BenchmarkOverlay(b *testing.B) {
+	for _, spines := range []int{1, 2} {
+		b.Run(fmt.Sprintf("%d uplinks", spines), func(b *testing.B) { compareOverlays(b, newRivals(b, spines)) })
+	}
+}
+
+func compareOverlays(b *testing.B, r rivals) {
 	const (
 		turns = 15
 		span  = 500 * time.Millisecond
 	)
-	r := newRivals(b)
 	for _, streams := range []int{1, 32} {
 		b.Run(fmt.Sprintf("%d streams", streams), func(b *testing.B) {
 			ways := [][2]probe.Host{r.frond, r.plain, r.routed}
@@ -112,7 +117,7 @@ func median(values []float64) float64 {
 // carries that carries less: 50 % is best.
 func BenchmarkUplinks(b *testing.B) {
 	const turns, flows, packets = 5, 64, 100
-	r := newRivals(b)
+	r := newRivals(b, 2)
 	for _, way := range []struct {
 		name  string
 		hosts [2]probe.Host

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,18 @@ func (w *world) knows(node, guest, at string) {
 	w.t.Fatalf("%s never knows %s at %s: %+v", node, guest, at, last)
 }
 
+// forwarding is what a node's kernel sends to other nodes of segment blue.
+func (w *world) forwarding(node string) []string {
+	w.t.Helper()
+	entries := strings.Split(strings.TrimSpace(w.inside(node, "bridge fdb show dev vx-blue")), "\n")
+	entries = slices.DeleteFunc(entries, func(e string) bool { return !strings.Contains(e, "extern_learn") })
+	slices.Sort(entries)
+	if len(entries) == 0 {
+		w.t.Fatalf("%s sends to nobody", node)
+	}
+	return entries
+}
+
 func TestSegment(t *testing.T) {
 	w := populate(t, "segment", SpineLeaf(2, 3), 6)
 	w.whole()
@@ -115,13 +128,22 @@ func TestSegment(t *testing.T) {
 	t.Run("agent killed", func(t *testing.T) {
 		w := w.in(t)
 		stop := w.guestTraffic("g1", "g3")
+		before := w.forwarding("leaf1")
 		for _, node := range []string{"leaf1", "spine1"} {
 			must(t, w.Kill(t.Context(), node))
 			time.Sleep(300 * time.Millisecond)
 			must(t, w.Start(node))
-			w.eventually(node, "ready", func(s status.Snapshot) bool { return s.Ready && len(s.Conditions) == 0 })
+			w.eventually(node, "ready", func(s status.Snapshot) bool {
+				if now := w.forwarding("leaf1"); !slices.Equal(now, before) {
+					t.Errorf("entries of leaf1 are %q, were %q", now, before)
+				}
+				return s.Ready && len(s.Conditions) == 0
+			})
 		}
 		w.whole()
+		if now := w.forwarding("leaf1"); !slices.Equal(now, before) {
+			t.Errorf("at last, entries of leaf1 are %q, were %q", now, before)
+		}
 		w.nothingLost(stop())
 	})
 	t.Run("device deleted", func(t *testing.T) {
@@ -184,13 +206,28 @@ func TestSegmentsReload(t *testing.T) {
 		t.Fatalf("segments are %q, want %q", got, want)
 	}
 	segments("blue/8950/true")
+	devices := w.bridgeIndexes("leaf1")
+	untouched := func(when string) {
+		t.Helper()
+		if now := w.bridgeIndexes("leaf1"); now != devices {
+			t.Errorf("%s: devices of blue are %s, were %s", when, now, devices)
+		}
+	}
 	stop := w.guestTraffic("g1", "g2")
+	load(string(good) + "  red: {vni: 200, nodes: [leaf1, leaf2], prefix: 172.17.0.0/24}\n")
+	segments("blue/8950/true red/8950/true")
+	untouched("red is added")
+	load(string(good) + "  red: {vni: 200, nodes: [leaf2], prefix: 172.17.0.0/24}\n")
+	segments("blue/8950/true")
+	untouched("leaf1 leaves red")
 	load(string(good) + "  red: {vni: 200, nodes: [leaf1, leaf2], prefix: 172.17.0.0/24}\n")
 	segments("blue/8950/true red/8950/true")
 	load(string(good))
 	segments("blue/8950/true")
+	untouched("red is removed")
 	w.nothingLost(stop())
 	load(strings.Replace(string(good), "vni: 100,", "vni: 100, mtu: 1500,", 1))
 	segments("blue/1500/true")
+	untouched("its MTU is changed")
 	w.whole()
 }
