@@ -70,11 +70,13 @@ func (w *world) seenAs(host string, far netip.Addr) []string {
 	const packets = 32
 	for range packets {
 		must(w.t, from.Do(func() error {
-			conn, err := net.Dial("udp", server.LocalAddr().String())
+			// Not connected: the hash of a socket that is would go with its packets
+			// through all namespaces, and every node would choose by the same.
+			conn, err := net.ListenUDP("udp", nil)
 			if err != nil {
-				return nil // no route: nothing arrives
+				return err
 			}
-			_, _ = conn.Write([]byte("who am I"))
+			_, _ = conn.WriteTo([]byte("who am I"), server.LocalAddr()) // without a route nothing arrives
 			return conn.Close()
 		}))
 	}
