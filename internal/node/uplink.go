@@ -122,6 +122,9 @@ func (e *exit) decide(u *plan.Uplink, f uplink.Family) netip.Addr {
 	}
 	router := e.state.Families[f]
 	named := e.watched.Routers[f]
+	if named.IsValid() && router.Addr != named {
+		router = uplink.Router{} // of the document before
+	}
 	switch {
 	case router.Verdict == uplink.Answers:
 		return router.Addr

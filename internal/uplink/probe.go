@@ -152,8 +152,8 @@ func (t target) probe(ctx context.Context, open opener, results chan<- result) {
 	}
 }
 
-// askOnce gives an answer less time than there is between two questions, so
-// that a late one is not taken for that of the next.
+// askOnce asks and waits for an answer, for less time than there is between
+// two questions.
 func askOnce(ctx context.Context, a asker) error {
 	if err := a.ask(); err != nil {
 		return err
