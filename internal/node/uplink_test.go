@@ -110,7 +110,13 @@ func TestDefaultRouteFollowsTheUplink(t *testing.T) {
 	r.wantOut("both answer", both, leg4, leg6)
 	r.paths("0.0.0.0/0", "fe80::1%eth1")
 	r.wantOut("others announce it too", both, leg4, leg6)
+	if u := r.snapshot(r.now).Uplink; u == nil || len(u.Routers) != 2 || !u.Routers[0].Works || u.Routers[1].Address != "2001:db8::1" {
+		t.Errorf("status shows %+v", u)
+	}
 	r.found(silent(router4), answers(router6))
+	if u := r.snapshot(r.now).Uplink; len(u.Routers) != 2 || u.Routers[0].Works || u.Routers[0].Address != "192.0.2.1" || !u.Routers[1].Works {
+		t.Errorf("status shows %+v", u)
+	}
 	r.wantOut("IPv4 is silent", "::/0", "fe80::1%eth1", leg6)
 	r.wantFailed("IPv4 is silent", leg4)
 	r.wantConditions("IPv4 is silent", "failure uplink-down up0", "warning nobody-answers eth1")
