@@ -108,6 +108,9 @@ func (n *NAT) Run(ctx context.Context) error {
 			pause.Stop()
 			return nil
 		case <-pause.C:
+		case <-n.wake: // by us, who have a reason
+			pause.Stop()
+			n.wakeUp()
 		}
 	}
 }

@@ -53,6 +53,15 @@ func outward(t testing.TB, name string, exits int, change ...func(document strin
 	return w
 }
 
+// uplinkOf1 gives the only exit of a document another uplink.
+func uplinkOf1(uplink string) func(string) string {
+	return func(document string) string {
+		before, rest, _ := strings.Cut(document, "uplink: {")
+		_, after, _ := strings.Cut(rest, "}}\n")
+		return before + "uplink: {" + uplink + "}}\n" + after
+	}
+}
+
 // seenAs sends packets from a host to the internet, each from a port of its
 // own, and returns the addresses that those which arrived came from.
 func (w *world) seenAs(host string, far netip.Addr) []string {
@@ -232,10 +241,7 @@ func TestExitPreference(t *testing.T) {
 
 // TestExitOfTheOperator takes the port as it finds it, and leaves it so.
 func TestExitOfTheOperator(t *testing.T) {
-	w := outward(t, "operator", 1, func(d string) string {
-		i := strings.Index(d, "uplink: {")
-		return d[:i] + "uplink: {port: up0, masquerade: true}}\n" + d[strings.Index(d, "segments:"):]
-	})
+	w := outward(t, "operator", 1, uplinkOf1("port: up0, masquerade: true"))
 	w.leavesBy("g1", FarAway()[0], "203.0.113.2")
 	w.eventually("edge1", "healthy", healthy)
 	w.down("edge1")
@@ -277,10 +283,7 @@ func (w *world) dhcpServer(lease time.Duration) (stop func()) {
 // TestExitByDHCP gets a lease, renews it, keeps it over a restart, and gives
 // the address up when it is over.
 func TestExitByDHCP(t *testing.T) {
-	w := outward(t, "dhcp", 1, func(d string) string {
-		i := strings.Index(d, "uplink: {")
-		return d[:i] + "uplink: {port: up0, dhcp: true, masquerade: true}}\n" + d[strings.Index(d, "segments:"):]
-	})
+	w := outward(t, "dhcp", 1, uplinkOf1("port: up0, dhcp: true, masquerade: true"))
 	w.eventually("edge1", "no lease", func(s status.Snapshot) bool {
 		return slices.ContainsFunc(s.Conditions, func(c status.Condition) bool { return strings.Contains(c.Text, "no DHCP lease") })
 	})
