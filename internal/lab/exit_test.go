@@ -49,6 +49,12 @@ func outward(t testing.TB, name string, exits int, change ...func(document strin
 	must(t, err)
 	for _, g := range guests {
 		must(t, l.AddGuest(t.Context(), g))
+		// With a flow label of its own making, a packet carries its hash through
+		// all namespaces, and every node would choose by the same.
+		ns, err := l.Host(g.Name)
+		must(t, err)
+		must(t, ns.Do(func() error { return writeSysctls(map[string]string{"ipv6/auto_flowlabels": "0"}) }))
+		must(t, ns.Close())
 	}
 	return w
 }

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -166,6 +167,25 @@ func TestAskers(t *testing.T) {
 		if (answer == nil) != test.answers {
 			t.Errorf("%s: %v, want an answer: %v", test.address, answer, test.answers)
 		}
+	}
+	// What is for one is heard by the other.
+	err := s.exit.Do(func() error {
+		nobody, err := openAsker(to(IPv6, "2001:db8::9"))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = nobody.close() }()
+		var answer error
+		if err := ask(to(IPv6, "2001:db8::1"), &answer)(); err != nil || answer != nil {
+			return errors.Join(err, answer)
+		}
+		if err := nobody.answered(time.Now().Add(100 * time.Millisecond)); !errors.Is(err, errSilent) {
+			t.Errorf("another router's answer is taken for its own: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
