@@ -169,6 +169,11 @@ func TestExit(t *testing.T) {
 		w.leavesBy("edge1", far[0], edge2) // by its own default route from BGP
 		w.eventually("edge1", "a dead uplink", func(s status.Snapshot) bool { return hasCondition(s, "uplink-down") })
 		w.whole() // by the uplink that is left
+		proof, err := w.Check(t.Context(), CheckConfig{Timeout: 20 * time.Second}, silent)
+		must(t, err)
+		if len(proof.Failures) != 1 || !strings.HasPrefix(proof.Failures[0], "uplink edge1:up0–internet:eth1 is ") || proof.Internet.Answered != proof.Internet.Rounds {
+			t.Errorf("with all cables the measure: %q", proof.Failures)
+		}
 	}
 	both(t)
 	uplink := []End{end("edge1"), end(Internet)}
