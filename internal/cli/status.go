@@ -57,6 +57,9 @@ func renderStatus(s status.Snapshot, v view) string {
 		fact("", "reload refused: "+s.Document.Error, red)
 	}
 	fact("routes", routeTotals(s.Routes), totalsTint(s.Routes))
+	if s.Uplink != nil {
+		fact("uplink", uplinkText(*s.Uplink, v), noTint)
+	}
 	b.WriteString(facts.body(v) + "\n")
 	b.WriteString(renderPeers(api.Peers{Peers: s.Peers}, v) + "\n")
 	b.WriteString(renderProblems(s.Conditions, v))
@@ -76,6 +79,21 @@ func heading(s status.Snapshot, v view) string {
 		state, t = "failing", red
 	}
 	return v.paint(printable(s.Node), bold) + printable(fmt.Sprintf(", %s of fabric %s: ", role, s.Fabric)) + v.paint(state, t)
+}
+
+// uplinkText says which routers lead out. What does not work is a problem, and
+// named as one.
+func uplinkText(u status.Uplink, v view) string {
+	var working []string
+	for _, r := range u.Routers {
+		if r.Works {
+			working = append(working, fmt.Sprintf("%s for %s", r.Address, v.since(r.Since)))
+		}
+	}
+	if len(working) == 0 {
+		return u.Port + ", no way out"
+	}
+	return u.Port + ", by " + strings.Join(working, ", ")
 }
 
 func routeTotals(t status.Totals) string {

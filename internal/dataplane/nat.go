@@ -98,6 +98,10 @@ func (n *NAT) Run(ctx context.Context) error {
 			if !ok {
 				changes = nil // the timer is left
 			}
+			if n.isUnused() {
+				timer.Stop()
+				continue // however often others change their rules
+			}
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -108,8 +112,18 @@ func (n *NAT) Run(ctx context.Context) error {
 			pause.Stop()
 			return nil
 		case <-pause.C:
+		case <-n.wake: // by us, who have a reason
+			pause.Stop()
+			n.wakeUp()
 		}
 	}
+}
+
+// isUnused tells that no source NAT is desired, and that there is none.
+func (n *NAT) isUnused() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.desired == nil || n.desired.Port == "" && n.problem == ""
 }
 
 func (n *NAT) reconcile() {

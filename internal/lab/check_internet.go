@@ -24,6 +24,11 @@ func (c *checker) internet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, cable := range c.lab.Topology.Uplinks {
+		if s := c.states[cable.ID]; s != (State{}) && !c.cfg.Surviving {
+			c.fail("uplink %s is %s", cable, s)
+		}
+	}
 	families := c.waysOut(f)
 	if families == [2]bool{} {
 		return nil

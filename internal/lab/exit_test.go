@@ -49,8 +49,23 @@ func outward(t testing.TB, name string, exits int, change ...func(document strin
 	must(t, err)
 	for _, g := range guests {
 		must(t, l.AddGuest(t.Context(), g))
+		// With a flow label of its own making, a packet carries its hash through
+		// all namespaces, and every node would choose by the same.
+		ns, err := l.Host(g.Name)
+		must(t, err)
+		must(t, ns.Do(func() error { return writeSysctls(map[string]string{"ipv6/auto_flowlabels": "0"}) }))
+		must(t, ns.Close())
 	}
 	return w
+}
+
+// uplinkOf1 gives the only exit of a document another uplink.
+func uplinkOf1(uplink string) func(string) string {
+	return func(document string) string {
+		before, rest, _ := strings.Cut(document, "uplink: {")
+		_, after, _ := strings.Cut(rest, "}}\n")
+		return before + "uplink: {" + uplink + "}}\n" + after
+	}
 }
 
 // seenAs sends packets from a host to the internet, each from a port of its
@@ -70,11 +85,13 @@ func (w *world) seenAs(host string, far netip.Addr) []string {
 	const packets = 32
 	for range packets {
 		must(w.t, from.Do(func() error {
-			conn, err := net.Dial("udp", server.LocalAddr().String())
+			// Not connected: the hash of a socket that is would go with its packets
+			// through all namespaces, and every node would choose by the same.
+			conn, err := net.ListenUDP("udp", nil)
 			if err != nil {
-				return nil // no route: nothing arrives
+				return err
 			}
-			_, _ = conn.Write([]byte("who am I"))
+			_, _ = conn.WriteTo([]byte("who am I"), server.LocalAddr()) // without a route nothing arrives
 			return conn.Close()
 		}))
 	}
@@ -152,6 +169,11 @@ func TestExit(t *testing.T) {
 		w.leavesBy("edge1", far[0], edge2) // by its own default route from BGP
 		w.eventually("edge1", "a dead uplink", func(s status.Snapshot) bool { return hasCondition(s, "uplink-down") })
 		w.whole() // by the uplink that is left
+		proof, err := w.Check(t.Context(), CheckConfig{Timeout: 20 * time.Second}, silent)
+		must(t, err)
+		if len(proof.Failures) != 1 || !strings.HasPrefix(proof.Failures[0], "uplink edge1:up0–internet:eth1 is ") || proof.Internet.Answered != proof.Internet.Rounds {
+			t.Errorf("with all cables the measure: %q", proof.Failures)
+		}
 	}
 	both(t)
 	uplink := []End{end("edge1"), end(Internet)}
@@ -230,10 +252,7 @@ func TestExitPreference(t *testing.T) {
 
 // TestExitOfTheOperator takes the port as it finds it, and leaves it so.
 func TestExitOfTheOperator(t *testing.T) {
-	w := outward(t, "operator", 1, func(d string) string {
-		i := strings.Index(d, "uplink: {")
-		return d[:i] + "uplink: {port: up0, masquerade: true}}\n" + d[strings.Index(d, "segments:"):]
-	})
+	w := outward(t, "operator", 1, uplinkOf1("port: up0, masquerade: true"))
 	w.leavesBy("g1", FarAway()[0], "203.0.113.2")
 	w.eventually("edge1", "healthy", healthy)
 	w.down("edge1")
@@ -275,10 +294,7 @@ func (w *world) dhcpServer(lease time.Duration) (stop func()) {
 // TestExitByDHCP gets a lease, renews it, keeps it over a restart, and gives
 // the address up when it is over.
 func TestExitByDHCP(t *testing.T) {
-	w := outward(t, "dhcp", 1, func(d string) string {
-		i := strings.Index(d, "uplink: {")
-		return d[:i] + "uplink: {port: up0, dhcp: true, masquerade: true}}\n" + d[strings.Index(d, "segments:"):]
-	})
+	w := outward(t, "dhcp", 1, uplinkOf1("port: up0, dhcp: true, masquerade: true"))
 	w.eventually("edge1", "no lease", func(s status.Snapshot) bool {
 		return slices.ContainsFunc(s.Conditions, func(c status.Condition) bool { return strings.Contains(c.Text, "no DHCP lease") })
 	})

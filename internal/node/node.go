@@ -121,7 +121,8 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	rules, err := target.WatchMasquerade(work)
 	if err != nil {
-		return err
+		// A kernel without netfilter is good enough for all nodes but exits.
+		n.log.Info("changes of source NAT cannot be heard, it is looked at now and then", "error", err)
 	}
 	plane := dataplane.NewReconciler(target, n.log)
 	nat := dataplane.NewNAT(target, rules, n.log)

@@ -31,6 +31,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 		Loopback6:  l.plan.Node.Loopback6.String(),
 		Document:   l.document,
 		Routes:     status.Totals{Desired: report.Desired, Installed: report.Installed},
+		Uplink:     l.describeUplink(),
 		Conditions: l.board.Conditions(),
 	}
 	for _, name := range l.portNames() {

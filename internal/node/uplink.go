@@ -122,6 +122,9 @@ func (e *exit) decide(u *plan.Uplink, f uplink.Family) netip.Addr {
 	}
 	router := e.state.Families[f]
 	named := e.watched.Routers[f]
+	if named.IsValid() && router.Addr != named {
+		router = uplink.Router{} // of the document before
+	}
 	switch {
 	case router.Verdict == uplink.Answers:
 		return router.Addr
@@ -259,4 +262,26 @@ func (e *exit) problems(u *plan.Uplink) []status.Condition {
 // anybody tells whether any family has a router, working or not.
 func (e *exit) anybody() bool {
 	return slices.ContainsFunc(e.state.Families[:], func(r uplink.Router) bool { return r.Addr.IsValid() })
+}
+
+// describeUplink is the way out as status shows it; nil where there is none.
+func (l *loop) describeUplink() *status.Uplink {
+	u, e := l.plan.Uplink, &l.exit
+	if u == nil {
+		return nil
+	}
+	described := &status.Uplink{Port: u.Port, Routers: []status.Router{}, LeaseEnds: optional(e.state.Lease.Ends)}
+	for f := range uplink.Families {
+		router := e.works[f]
+		works := router.IsValid()
+		if !works {
+			router = e.state.Families[f].Addr
+		}
+		if router.IsValid() {
+			described.Routers = append(described.Routers, status.Router{
+				Family: strings.ToLower(f.String()), Address: router.String(), Works: works, Since: e.since[f],
+			})
+		}
+	}
+	return described
 }

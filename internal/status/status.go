@@ -21,7 +21,8 @@ type Snapshot struct {
 	Document   Document    `json:"document"`
 	Peers      []Peer      `json:"peers"`
 	Routes     Totals      `json:"routes"`
-	Conditions []Condition `json:"conditions"` // what is wrong; empty is healthy
+	Uplink     *Uplink     `json:"uplink,omitempty"` // of an exit
+	Conditions []Condition `json:"conditions"`       // what is wrong; empty is healthy
 }
 
 // Document is the fabric.yaml that is in force.
@@ -38,6 +39,23 @@ type Document struct {
 type Totals struct {
 	Desired   int `json:"desired"`
 	Installed int `json:"installed"`
+}
+
+// Uplink is an exit's way out of the fabric.
+type Uplink struct {
+	Port    string   `json:"port"`
+	Routers []Router `json:"routers"` // one per family that has one
+	// LeaseEnds is when the address that DHCP has given is no longer the
+	// port's; absent without a lease, or if it never ends.
+	LeaseEnds *time.Time `json:"leaseEnds,omitempty"`
+}
+
+// Router is who leads out for one family.
+type Router struct {
+	Family  string    `json:"family"` // ipv4, ipv6
+	Address string    `json:"address"`
+	Works   bool      `json:"works"` // packets leave by it, and the default route is announced
+	Since   time.Time `json:"since"`
 }
 
 // Peer is one port of the fabric and who is behind it. It is an element of

@@ -193,7 +193,7 @@ func bind(lease *nclient4.Lease) (*binding, error) {
 	if !ok || !isUsable(address) {
 		return nil, fmt.Errorf("the DHCP server gives the address %s, which is no machine's", ack.YourIPAddr)
 	}
-	ones, bits := net.IPMask(ack.SubnetMask()).Size()
+	ones, bits := ack.SubnetMask().Size()
 	if bits != 32 || ones == 0 {
 		return nil, fmt.Errorf("the DHCP server gives the address %s without a subnet mask", address)
 	}

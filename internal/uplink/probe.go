@@ -102,12 +102,12 @@ type prober struct {
 	ended  chan struct{}
 }
 
-func startProber(ctx context.Context, t target, results chan<- result) *prober {
+func startProber(ctx context.Context, t target, open opener, results chan<- result) *prober {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &prober{target: t, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		t.probe(ctx, results)
+		t.probe(ctx, open, results)
 	}()
 	return p
 }
@@ -118,7 +118,7 @@ func (p *prober) stop() {
 }
 
 // probe asks until ctx ends. A socket that fails is opened anew.
-func (t target) probe(ctx context.Context, results chan<- result) {
+func (t target) probe(ctx context.Context, open opener, results chan<- result) {
 	var a asker
 	defer func() {
 		if a != nil {
@@ -130,7 +130,7 @@ func (t target) probe(ctx context.Context, results chan<- result) {
 	for {
 		var err error
 		if a == nil {
-			a, err = t.open()
+			a, err = open(t)
 		}
 		if a != nil {
 			err = askOnce(ctx, a)
@@ -152,8 +152,8 @@ func (t target) probe(ctx context.Context, results chan<- result) {
 	}
 }
 
-// askOnce gives an answer less time than there is between two questions, so
-// that a late one is not taken for that of the next.
+// askOnce asks and waits for an answer, for less time than there is between
+// two questions.
 func askOnce(ctx context.Context, a asker) error {
 	if err := a.ask(); err != nil {
 		return err
@@ -165,7 +165,10 @@ func askOnce(ctx context.Context, a asker) error {
 	return a.answered(limit)
 }
 
-func (t target) open() (asker, error) {
+// opener opens a socket to ask a router over.
+type opener func(target) (asker, error)
+
+func openAsker(t target) (asker, error) {
 	if t.family == IPv4 {
 		return openARP(t)
 	}

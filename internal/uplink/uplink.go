@@ -88,6 +88,7 @@ const (
 // Watcher looks after an uplink. Its state belongs to the goroutine of Run.
 type Watcher struct {
 	kernel Kernel
+	open   opener
 	file   string // where the lease outlives a restart
 	log    *slog.Logger
 	wake   chan struct{} // capacity 1
@@ -110,7 +111,7 @@ type Watcher struct {
 // outlives a restart.
 func New(kernel Kernel, file string, log *slog.Logger) *Watcher {
 	return &Watcher{
-		kernel: kernel, file: file, log: log,
+		kernel: kernel, open: openAsker, file: file, log: log,
 		wake: make(chan struct{}, 1), events: make(chan State, 1),
 		results: make(chan result), leases: make(chan outcome),
 	}
@@ -275,7 +276,7 @@ func (w *Watcher) aim(ctx context.Context, f Family, t target) {
 	if r.Addr != t.router {
 		*r = Router{Addr: t.router}
 	}
-	w.probers[f] = startProber(ctx, t, w.results)
+	w.probers[f] = startProber(ctx, t, w.open, w.results)
 }
 
 func (w *Watcher) stopProber(f Family) {
