@@ -128,6 +128,11 @@ func (l *loop) describeRefused(port string, peer bgp.PeerStatus, r bgp.Refused) 
 	if d.Peer == "" {
 		d.Peer = peer.Addr.WithZone("").String()
 	}
+	for _, n := range l.plan.Nodes {
+		if n.ASN == peer.ASN && n.Loopback == peer.RouterID {
+			d.Peer = n.Name
+		}
+	}
 	if !r.Prefix.IsValid() {
 		d.Route = notation(r.EVPN)
 	}

@@ -82,12 +82,9 @@ type loop struct {
 	peers    map[netip.Addr]bgp.PeerStatus
 	table    *table
 	segments segments
-<<<<<<< HEAD
 	gateways gateways
 	exit     exit
-=======
 	guarded  guarded
->>>>>>> 9865c06 (Guard: from each peer only the routes that the document lets it announce)
 
 	adopted   bool      // the kernel was looked at
 	began     bool      // desired sets are being handed down
@@ -308,11 +305,8 @@ func (l *loop) tellSpeaker(now time.Time) {
 		return
 	}
 	d := l.plan.BGP(l.neighbors(now), l.restart())
-<<<<<<< HEAD
 	d.Routes = append(d.Routes, l.uplinkRoutes()...)
-=======
 	d.Filter = l.filter()
->>>>>>> 9865c06 (Guard: from each peer only the routes that the document lets it announce)
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
 	if reflect.DeepEqual(d, l.told.speaker) && l.told.routes {
 		return

@@ -18,12 +18,9 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judge(now)
 	l.judgeSegments()
 	l.judgeStore(now)
-<<<<<<< HEAD
 	l.judgeGateways(now)
 	l.judgeUplink()
-=======
 	l.judgeGuard()
->>>>>>> 9865c06 (Guard: from each peer only the routes that the document lets it announce)
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,
