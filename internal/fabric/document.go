@@ -21,7 +21,7 @@ var keysOf = map[string][]string{
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp":     {"range", "dns", "lease"},
-	"guard":    {"routes", "guests", "strict"},
+	"guard":    {"routes", "guests"},
 	"store":    {"members", "endpoints", "ca_file", "cert_file", "key_file"},
 }
 

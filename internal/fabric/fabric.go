@@ -27,9 +27,6 @@ type Guard struct {
 	Routes bool
 	// Guests has guests kept from harming each other and the fabric.
 	Guests bool
-	// Strict drops what comes from an IP address that is not known to be the
-	// guest's. Otherwise an address is the guest's that has it first.
-	Strict bool
 }
 
 // Underlay is what all nodes of the fabric share.

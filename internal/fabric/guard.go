@@ -8,7 +8,7 @@ func decodeGuard(v value) (Guard, bool) {
 		return Guard{}, true
 	}
 	if v.node.Kind != yaml.MappingNode {
-		v.wrong("is neither a mapping nor off", "write {strict: true}, or off, or leave guard out")
+		v.wrong("is neither a mapping nor off", "write {guests: on, routes: off}, or off, or leave guard out")
 		return Guard{}, false
 	}
 	m, ok := v.object(keysOf["guard"])
@@ -18,13 +18,5 @@ func decodeGuard(v value) (Guard, bool) {
 	return Guard{
 		Routes: optional(m, "routes", true, value.boolean),
 		Guests: optional(m, "guests", true, value.boolean),
-		Strict: optional(m, "strict", false, value.boolean),
 	}, true
-}
-
-// validateGuard wants strictness to have something to be about.
-func validateGuard(f *Fabric, r *report) {
-	if f.Guard.Strict && !f.Guard.Guests {
-		r.failField("guard.strict", "is set although guests are not guarded", "keep guests on, or leave strict out")
-	}
 }

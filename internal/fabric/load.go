@@ -65,7 +65,6 @@ func Parse(name string, data []byte, dir string) (*Fabric, error) {
 	deriveStore(f, store)
 	validate(f, r)
 	validateStore(f, store, r)
-	validateGuard(f, r)
 	if err := r.first(); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeStore(now)
 	l.judgeGateways(now)
 	l.judgeUplink()
-	l.judgeGuard()
+	l.judgeGuard(now)
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,
