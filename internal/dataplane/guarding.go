@@ -11,6 +11,9 @@ import (
 type GuardTarget interface {
 	// SetGuard tells whether anything had to be changed.
 	SetGuard(Guard) (bool, error)
+	// UpdateGuard changes from one to the other without a look at what there
+	// is. It may fail where the kernel does not hold the first.
+	UpdateGuard(from, to Guard) error
 	GuardDrops() ([]GuardDrop, error)
 }
 
@@ -18,10 +21,10 @@ const (
 	// guardInterval is how often the guard is compared with the kernel though
 	// nobody has told of a change.
 	guardInterval = 30 * time.Second
-	// guardPause lies between two comparisons, as many times as one takes and
-	// not less than this.
-	guardPause = 5 * time.Millisecond
-	guardShare = 4
+	// Between two comparisons lie so many times what one takes, so that
+	// somebody who changes rules all the time, and frond itself, do not keep a
+	// processor busy.
+	guardShare = 10
 )
 
 // Guarding keeps the kernel's guard as desired.
@@ -33,6 +36,7 @@ type Guarding struct {
 
 	work      sync.Mutex // held while the kernel is looked at or changed; guards what follows
 	withdrawn bool
+	held      *Guard // what the kernel holds, as far as is known; nil: it must be looked at
 
 	mu      sync.Mutex // guards what follows
 	desired *Guard
@@ -74,45 +78,74 @@ func (g *Guarding) Drops() ([]GuardDrop, error) { return g.target.GuardDrops() }
 // Run keeps the guard as desired until ctx ends, and leaves it in place.
 // Before the first Set it touches nothing.
 func (g *Guarding) Run(ctx context.Context) error {
+	look := time.NewTimer(guardInterval)
+	defer look.Stop()
 	changes := g.changes
-	timer, pause := time.NewTimer(guardInterval), time.NewTimer(0)
-	defer timer.Stop()
-	defer pause.Stop()
+	var pause time.Duration
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-pause.C:
-		}
-		timer.Reset(guardInterval)
-		select {
-		case <-ctx.Done():
-			return nil
 		case <-g.wake:
+			g.update()
 		case _, ok := <-changes:
 			if !ok {
 				changes = nil // the timer is left
+				continue
 			}
-		case <-timer.C:
+			look.Reset(pause)
+			changes = nil // until then
+		case <-look.C:
+			begin := time.Now()
+			g.compare()
+			pause = guardShare * time.Since(begin)
+			look.Reset(guardInterval)
+			changes = g.changes
 		}
-		begin := time.Now()
-		g.reconcile()
-		pause.Reset(max(guardPause, guardShare*time.Since(begin)))
 	}
 }
 
-func (g *Guarding) reconcile() {
+// update brings the kernel to what is desired by what it is known to hold.
+func (g *Guarding) update() {
 	g.work.Lock()
 	defer g.work.Unlock()
-	g.mu.Lock()
-	desired := g.desired
-	g.mu.Unlock()
+	desired := g.wanted()
 	if desired == nil || g.withdrawn {
 		return
 	}
+	if g.held != nil && g.target.UpdateGuard(*g.held, *desired) == nil {
+		g.held = desired
+		return
+	}
+	g.set(desired)
+}
+
+// compare has the kernel looked at, and mended.
+func (g *Guarding) compare() {
+	g.work.Lock()
+	defer g.work.Unlock()
+	if desired := g.wanted(); desired != nil && !g.withdrawn {
+		g.set(desired)
+	}
+}
+
+func (g *Guarding) wanted() *Guard {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.desired
+}
+
+func (g *Guarding) set(desired *Guard) {
+	before := g.held
+	g.held = nil
 	changed, err := g.target.SetGuard(*desired)
-	if changed {
-		g.log.Debug("the guard is set", "guests", len(desired.Holders), "ports", len(desired.GuestPorts), "error", err)
+	switch {
+	case err != nil:
+	case changed && before != nil && before.Equal(*desired):
+		g.log.Warn("the guard was changed by somebody else, and is as it should be again")
+		fallthrough
+	default:
+		g.held = desired
 	}
 	g.note(err)
 }

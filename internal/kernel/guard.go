@@ -34,7 +34,7 @@ func guardFamilies(local netip.Addr) []guardFamily {
 }
 
 func (k *Kernel) openGuard() (*nftables.Conn, error) {
-	conn, err := nftables.New(nftables.WithNetNSFd(k.ns.Fd()), nftables.WithSockOptions(func(c *netlink.Conn) error {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(k.ns.Fd()), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetWriteBuffer(guardBuffer), c.SetReadBuffer(guardBuffer))
 	}))
 	if err != nil {
@@ -52,6 +52,7 @@ func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	defer func() { _ = conn.CloseLasting() }()
 	changed := false
 	var failed []error
 	for _, f := range guardFamilies(g.Local) {
@@ -107,6 +108,37 @@ func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, 
 		return false, nil
 	}
 	return true, conn.Flush()
+}
+
+// UpdateGuard changes what differs between two guards without a look at what
+// there is, which is many times as quick. Where the kernel does not hold the
+// first, it may fail.
+func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
+	if from.Local != to.Local || from.IsZero() != to.IsZero() {
+		return fmt.Errorf("guard: %w: other rules are needed", errors.ErrUnsupported)
+	}
+	conn, err := k.openGuard()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	for _, f := range guardFamilies(to.Local) {
+		changed := false
+		for _, s := range f.sets {
+			did, err := f.change(conn, s, s.wanted(from), to)
+			if err != nil {
+				return err
+			}
+			changed = changed || did
+		}
+		if !changed {
+			continue
+		}
+		if err := conn.Flush(); err != nil {
+			return fmt.Errorf("guard: tables of family %s: %w", f.name(), err)
+		}
+	}
+	return nil
 }
 
 func isUnsupported(err error) bool {
@@ -318,16 +350,29 @@ func (f guardFamily) update(conn *nftables.Conn, s guardSet, g dataplane.Guard) 
 	if err != nil {
 		return false, fmt.Errorf("read set %s: %w", s.name, err)
 	}
-	wanted, surplus := s.wanted(g), make(map[string]nftables.SetElement)
+	there := make(map[string]nftables.SetElement, len(have))
 	for _, e := range have {
-		key := elementKey(e.Key, e.IntervalEnd)
 		if s.interval && e.IntervalEnd && isZeroKey(e.Key) {
 			continue // the kernel's own, before the first interval
 		}
+		there[elementKey(e.Key, e.IntervalEnd)] = nftables.SetElement{Key: e.Key, IntervalEnd: e.IntervalEnd}
+	}
+	return f.change(conn, s, there, g)
+}
+
+// change adds to the transaction what makes a set of these elements the wanted
+// one, and tells whether that is anything.
+func (f guardFamily) change(conn *nftables.Conn, s guardSet, there map[string]nftables.SetElement, g dataplane.Guard) (bool, error) {
+	set, err := s.in(f.table())
+	if err != nil {
+		return false, err
+	}
+	wanted, surplus := s.wanted(g), make(map[string]nftables.SetElement)
+	for key, e := range there {
 		if _, ok := wanted[key]; ok {
 			delete(wanted, key)
 		} else {
-			surplus[key] = nftables.SetElement{Key: e.Key, IntervalEnd: e.IntervalEnd}
+			surplus[key] = e
 		}
 	}
 	if len(wanted)+len(surplus) == 0 {
@@ -354,6 +399,7 @@ func (k *Kernel) GuardDrops() ([]dataplane.GuardDrop, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = conn.CloseLasting() }()
 	counts := make(map[[2]string]uint64)
 	for _, f := range guardFamilies(netip.Addr{}) {
 		there, err := f.exists(conn)

@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,6 +44,19 @@ func (s *space) setGuard(g dataplane.Guard, changes bool, when string) {
 	}
 }
 
+// changesOfGuard are ways in which a guard may come to differ.
+func changesOfGuard() map[string]func(*dataplane.Guard) {
+	return map[string]func(*dataplane.Guard){
+		"ports": func(g *dataplane.Guard) { g.GuestPorts = []string{"vg1", "vg3"} },
+		"a guest gone": func(g *dataplane.Guard) {
+			g.Holders = g.Holders[:1]
+			g.Places = nil
+		},
+		"another prefix": func(g *dataplane.Guard) { g.Fabric = g.Fabric[1:] },
+		"no VTEPs":       func(g *dataplane.Guard) { g.VTEPs = nil },
+	}
+}
+
 func TestGuard(t *testing.T) {
 	s := newSpace(t)
 	s.nft("add table inet theirs")
@@ -60,17 +74,17 @@ func TestGuard(t *testing.T) {
 		}
 	}
 	handle := s.nft("-a list table bridge frond-guard")
-	for name, change := range map[string]func(*dataplane.Guard){
-		"ports": func(g *dataplane.Guard) { g.GuestPorts = []string{"vg1", "vg3"} },
-		"a guest gone": func(g *dataplane.Guard) {
-			g.Holders = g.Holders[:1]
-			g.Places = nil
-		},
-		"another prefix": func(g *dataplane.Guard) { g.Fabric = g.Fabric[1:] },
-		"no VTEPs":       func(g *dataplane.Guard) { g.VTEPs = nil },
-	} {
+	for name, change := range changesOfGuard() {
 		changed := someGuard()
 		change(&changed)
+		if err := s.kernel.UpdateGuard(g, changed); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.setGuard(changed, false, name+", updated")
+		if err := s.kernel.UpdateGuard(changed, g); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.setGuard(g, false, name+", updated back")
 		s.setGuard(changed, true, name)
 		s.setGuard(changed, false, name+", again")
 		s.setGuard(g, true, name+", back")
@@ -86,6 +100,9 @@ func TestGuard(t *testing.T) {
 		s.nft(damage)
 		s.setGuard(g, true, damage)
 		s.setGuard(g, false, damage+", mended")
+	}
+	if err := s.kernel.UpdateGuard(dataplane.Guard{}, g); err == nil {
+		t.Error("rules were made without a look")
 	}
 	s.setGuard(dataplane.Guard{}, true, "removal")
 	if left := strings.TrimSpace(s.nft("list tables")); left != "table inet theirs" {
@@ -121,6 +138,22 @@ func BenchmarkSetGuard(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				g.Holders = all[:len(all)-1+i%2]
 				s.setGuard(g, i > 0 || len(g.Holders) < len(all), "one guest more or less")
+			}
+		})
+		b.Run(fmt.Sprintf("known %d", count), func(b *testing.B) {
+			s := newSpace(b)
+			g := someGuard()
+			for i := range count {
+				ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
+				g.Holders = append(g.Holders, dataplane.GuestAddress{MAC: dataplane.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}, IP: ip})
+			}
+			s.setGuard(g, true, "first")
+			less := g
+			less.Holders = less.Holders[1:]
+			for b.Loop() {
+				if err := errors.Join(s.kernel.UpdateGuard(g, less), s.kernel.UpdateGuard(less, g)); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
