@@ -269,7 +269,11 @@ func guardNode(local netip.Addr) guardFamily {
 				seq(to(unix.IPPROTO_UDP), in("udp"), drop(dataplane.DropService)),
 			}},
 			{name: "local", rules: append(loopbacks[:2:2], goTo("services"))},
-			{name: "through", rules: append(loopbacks[:2:2],
+			{name: "through", rules: append(append([][]expr.Any{
+				// Where bridge-nf-call-iptables is on, what is only bridged comes
+				// here too: packets that another node has routed to a guest.
+				seq(meta(expr.MetaKeyOIFNAME), in("bridges"), back()),
+			}, loopbacks...),
 				seq(ipFamily(unix.NFPROTO_IPV4), network(ip4To, 4), in("fabric4"), goTo("services")),
 				seq(ipFamily(unix.NFPROTO_IPV6), network(ip6To, 16), in("fabric6"), goTo("services")),
 			)},

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"frond/internal/api"
-	"frond/internal/dataplane"
 	"frond/internal/status"
 )
 
@@ -177,22 +176,22 @@ func TestGuardGuests(t *testing.T) {
 		rule, what string
 		frame      []byte
 	}{
-		{dataplane.DropGateway, "the gateway's address by ARP", arpReply(broadcast, a.mac, gateway)},
-		{dataplane.DropGateway, "the gateway's address by IP", frame4(gateway, 1000)},
-		{dataplane.DropGateway, "the gateway's address by ND", frame6(own6, unix.IPPROTO_ICMPV6, advert(gateway6))},
-		{dataplane.DropGateway, "the gateway's address by IPv6", frame6(gateway6, unix.IPPROTO_UDP, udp(1000, 1000, "attack"))},
-		{dataplane.DropAddress, "a neighbour's address by ARP", arpReply(broadcast, a.mac, g3.Address.Addr())},
-		{dataplane.DropAddress, "the address of a guest elsewhere by ARP", arpReply(broadcast, a.mac, g2.Address.Addr())},
-		{dataplane.DropAddress, "a neighbour's address by IP", frame4(g3.Address.Addr(), 1000)},
-		{dataplane.DropLoopback, "a node's address", frame4(w.node("leaf2").Loopback, 1000)},
-		{dataplane.DropLoopback, "a node's IPv6 address", frame6(w.node("leaf2").Loopback6, unix.IPPROTO_UDP, udp(1000, 1000, "attack"))},
-		{dataplane.DropDHCP, "answers of a DHCP server", frame4(own, 67)},
-		{dataplane.DropDHCP, "answers of a DHCPv6 server", frame6(own6, unix.IPPROTO_UDP, udp(547, 546, "attack"))},
-		{dataplane.DropRA, "router advertisements", frame6(own6, unix.IPPROTO_ICMPV6, []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0})},
-		{dataplane.DropRA, "router advertisements behind a header of options", frame6(own6, 0, append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, 134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0))},
-		{dataplane.DropRA, "redirects", frame6(own6, unix.IPPROTO_ICMPV6, append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 32)...))},
-		{dataplane.DropBPDU, "BPDUs", append(ethernet(net.HardwareAddr{1, 0x80, 0xc2, 0, 0, 0}, a.mac, 38), 0x42, 0x42, 3, 0, 0, 0, 0)},
-		{dataplane.DropMAC, "a neighbour's MAC", append(ethernet(broadcast, mac3, experiment), 1, 2, 3, 4)},
+		{"gateway", "the gateway's address by ARP", arpReply(broadcast, a.mac, gateway)},
+		{"gateway", "the gateway's address by IP", frame4(gateway, 1000)},
+		{"gateway", "the gateway's address by ND", frame6(own6, unix.IPPROTO_ICMPV6, advert(gateway6))},
+		{"gateway", "the gateway's address by IPv6", frame6(gateway6, unix.IPPROTO_UDP, udp(1000, 1000, "attack"))},
+		{"address", "a neighbour's address by ARP", arpReply(broadcast, a.mac, g3.Address.Addr())},
+		{"address", "the address of a guest elsewhere by ARP", arpReply(broadcast, a.mac, g2.Address.Addr())},
+		{"address", "a neighbour's address by IP", frame4(g3.Address.Addr(), 1000)},
+		{"loopback", "a node's address", frame4(w.node("leaf2").Loopback, 1000)},
+		{"loopback", "a node's IPv6 address", frame6(w.node("leaf2").Loopback6, unix.IPPROTO_UDP, udp(1000, 1000, "attack"))},
+		{"dhcp-server", "answers of a DHCP server", frame4(own, 67)},
+		{"dhcp-server", "answers of a DHCPv6 server", frame6(own6, unix.IPPROTO_UDP, udp(547, 546, "attack"))},
+		{"router-advert", "router advertisements", frame6(own6, unix.IPPROTO_ICMPV6, []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0})},
+		{"router-advert", "router advertisements behind a header of options", frame6(own6, 0, append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, 134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0))},
+		{"router-advert", "redirects", frame6(own6, unix.IPPROTO_ICMPV6, append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 32)...))},
+		{"bpdu", "BPDUs", append(ethernet(net.HardwareAddr{1, 0x80, 0xc2, 0, 0, 0}, a.mac, 38), 0x42, 0x42, 3, 0, 0, 0, 0)},
+		{"mac-elsewhere", "a neighbour's MAC", append(ethernet(broadcast, mac3, experiment), 1, 2, 3, 4)},
 	}
 	for i := range attacks {
 		if short := 60 - len(attacks[i].frame); short > 0 {
