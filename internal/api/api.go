@@ -38,6 +38,8 @@ type Backend interface {
 	// Drain has elected gateways leave the node of that name and not come
 	// back, or with false lets them come again.
 	Drain(ctx context.Context, node string, drained bool) error
+	// Guard returns what peers and guests do that the document does not let them.
+	Guard() status.Guard
 	// Nodes returns the nodes of the fabric as the document has them.
 	Nodes() []status.Host
 	// Forwarding says what the kernel does with a packet to a destination.
@@ -57,6 +59,7 @@ const (
 	peersPath      = "/v1/peers"
 	routesPath     = "/v1/routes"
 	segmentsPath   = "/v1/segments"
+	guardPath      = "/v1/guard"
 	macsPath       = "/v1/macs"
 	evpnPath       = "/v1/evpn"
 	thawPath       = "/v1/macs/thaw"

@@ -413,3 +413,5 @@ func TestClientErrors(t *testing.T) {
 func (a *agent) Segments() []status.Segment { return nil }
 func (a *agent) MACs(string) []status.MAC   { return nil }
 func (a *agent) EVPN() []status.EVPNRoute   { return nil }
+
+func (a *agent) Guard() status.Guard { return status.Guard{} }

@@ -84,6 +84,13 @@ func (c *Client) MACs(ctx context.Context, segment string) ([]status.MAC, error)
 	return body.MACs, err
 }
 
+// Guard asks for what peers and guests do that the document does not let them.
+func (c *Client) Guard(ctx context.Context) (status.Guard, error) {
+	var body status.Guard
+	err := c.ask(ctx, http.MethodGet, guardPath, &body)
+	return body, err
+}
+
 // EVPN asks for the EVPN routes that the node tells and has been told.
 func (c *Client) EVPN(ctx context.Context) ([]status.EVPNRoute, error) {
 	var body EVPN

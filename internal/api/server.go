@@ -66,6 +66,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+segmentsPath, h.segments)
 	mux.HandleFunc("GET "+macsPath, h.macs)
 	mux.HandleFunc("GET "+evpnPath, h.evpn)
+	mux.HandleFunc("GET "+guardPath, h.guard)
 	mux.HandleFunc("POST "+thawPath, h.thaw)
 	mux.HandleFunc("GET "+gatewaysPath, h.gateways)
 	mux.HandleFunc("POST "+drainPath, h.drain(true))
@@ -114,6 +115,10 @@ func (h handler) segments(w http.ResponseWriter, _ *http.Request) {
 
 func (h handler) macs(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, http.StatusOK, MACs{orEmpty(h.backend.MACs(r.URL.Query().Get("segment")))})
+}
+
+func (h handler) guard(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, h.backend.Guard())
 }
 
 func (h handler) evpn(w http.ResponseWriter, _ *http.Request) {

@@ -34,6 +34,7 @@ type Desired struct {
 	Peers    []Peer
 	Routes   []Route // originated here
 	Restart  GracefulRestart
+	Filter   Filter // of what peers tell; nil: all is taken in
 	// Shutdown marks everything sent with GRACEFUL_SHUTDOWN (RFC 8326), so
 	// that peers move traffic away while the routes still work.
 	Shutdown bool
@@ -140,6 +141,7 @@ type PeerStatus struct {
 	Received   [Families]int
 	Sent       [Families]int
 	Messages   Messages
+	Refused    Refusals
 }
 
 // Messages counts what a session carried since the peer was configured.

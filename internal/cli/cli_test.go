@@ -38,6 +38,7 @@ type backend struct {
 	macs     []status.MAC
 	evpn     []status.EVPNRoute
 	gateways []status.Gateway
+	guard    status.Guard
 	refusal  error // of reload, down, thaw and drain
 
 	nodes      []status.Host
@@ -196,6 +197,9 @@ func TestExitCodes(t *testing.T) {
 		{"drain", 2, "", "see frond drain --help"},
 		{"evpn --socket " + good, 0, "[3]:[0]:[32]:[10.0.200.1]", ""},
 		{"evpn --socket " + good + " -o yaml", 0, "routes:\n", ""},
+		{"guard --socket " + good, 0, "address", ""},
+		{"guard --socket " + good + " -o yaml", 0, "routes:\n", ""},
+		{"guard 2", 2, "", "see frond guard --help"},
 		{"evpn 2", 2, "", "see frond evpn --help"},
 		{"reload --socket " + good, 0, "in force", ""},
 		{"reload --socket " + broken, 1, "", "frond: reload: fabric.yaml:3:5: nodes: there are none"},
@@ -362,3 +366,5 @@ func TestLogLevel(t *testing.T) {
 		t.Error("a level that is none was taken")
 	}
 }
+
+func (b backend) Guard() status.Guard { return b.guard }

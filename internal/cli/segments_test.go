@@ -53,15 +53,29 @@ func someGateways() api.Gateways {
 	}}
 }
 
+func someGuard() status.Guard {
+	return status.Guard{
+		Routes: []status.RefusedRoute{
+			{Port: "eth1", Peer: "leaf1", Route: "10.0.200.2/32", Origin: 4200051201, Node: "leaf1", Owner: "leaf2", Reason: "it belongs to another node"},
+			{Port: "eth1", Peer: "leaf1", Route: "203.0.113.0/24", Origin: 65530, Reason: "its AS path leads through an AS of no node"},
+		},
+		Drops: []status.GuardDrop{
+			{Rule: "address", Port: "tap0", Segment: "blue", MACs: []string{"02:67:00:00:00:01"}, Packets: 12345},
+			{Rule: "service", Port: "br-blue", Segment: "blue", MACs: []string{}, Packets: 2},
+			{Rule: "vxlan", Port: "eth1", MACs: []string{}, Packets: 1},
+		},
+	}
+}
+
 // overlayBackend is a healthy agent with guests.
 func overlayBackend() backend {
 	return backend{snapshot: healthyNode(), routes: someRouteList().Routes,
-		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways}
+		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways, guard: someGuard()}
 }
 
 func TestOverlayJSON(t *testing.T) {
 	socket := serve(t, overlayBackend())
-	for _, verb := range []string{"segments", "macs", "evpn", "gateways"} {
+	for _, verb := range []string{"segments", "macs", "evpn", "gateways", "guard"} {
 		code, stdout, stderr := command(t, testRoot(), verb, "-o", "json", "--socket", socket)
 		if code != 0 || stderr != "" {
 			t.Errorf("frond %s: exit code %d, %s", verb, code, stderr)

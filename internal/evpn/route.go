@@ -97,6 +97,16 @@ func NewRD(routerID netip.Addr, index uint16) RD {
 // number is what NewRD took as index.
 func (rd RD) number() uint16 { return binary.BigEndian.Uint16(rd[6:]) }
 
+// RDNode is the address in the distinguisher of an NLRI; zero where there is
+// none.
+func RDNode(nlri string) netip.Addr {
+	const rdAt, numberAt = 2, 8
+	if len(nlri) < numberAt || nlri[rdAt] != 0 || nlri[rdAt+1] != 1 {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom4([4]byte([]byte(nlri[rdAt+2 : numberAt])))
+}
+
 // String is ADMINISTRATOR:NUMBER, as in 10.0.200.1:100.
 func (rd RD) String() string {
 	switch binary.BigEndian.Uint16(rd[:]) {

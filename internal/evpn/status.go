@@ -69,6 +69,24 @@ func (t *Table) Guests(vni uint32) int {
 	return guests
 }
 
+// Holder returns the MAC that an address of a segment belongs to, if it does to
+// any, with as much of its status as tells whether it is still there.
+func (t *Table) Holder(vni uint32, ip netip.Addr) (MACStatus, bool) {
+	s, ok := t.segments[vni]
+	if !ok {
+		return MACStatus{}, false
+	}
+	a, ok := s.addresses[ip]
+	if !ok || a.told.IsZero() {
+		return MACStatus{}, false
+	}
+	holder := MACStatus{VNI: vni, MAC: a.told}
+	if m, ok := s.macs[a.told]; ok && m.local != nil {
+		holder.Local, holder.Port, holder.Silent = true, m.local.port.name, m.local.silent
+	}
+	return holder, true
+}
+
 // RouteStatus is one EVPN route that this node tells or has been told.
 type RouteStatus struct {
 	Notation string // [2]:[0]:[48]:[mac]:[32]:[ip]

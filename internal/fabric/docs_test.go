@@ -25,6 +25,7 @@ var sectionOf = map[string]string{
 	"segments.NAME.gateway": "gateway",
 	"segments.NAME.dhcp":    "dhcp",
 	"Store":                 "store",
+	"Guard":                 "guard",
 }
 
 func reference(t *testing.T) string {

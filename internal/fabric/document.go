@@ -12,7 +12,7 @@ import (
 // keysOf are the keys that each mapping of the document may have. schema.json
 // has the same ones.
 var keysOf = map[string][]string{
-	"document": {"fabric", "underlay", "nodes", "segments", "store"},
+	"document": {"fabric", "underlay", "nodes", "segments", "store", "guard"},
 	"underlay": {"loopbacks", "ports", "password_file", "bfd", "timers"},
 	"bfd":      {"interval", "multiplier"},
 	"timers":   {"hold", "keepalive"},
@@ -21,6 +21,7 @@ var keysOf = map[string][]string{
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp":     {"range", "dns", "lease"},
+	"guard":    {"routes", "guests"},
 	"store":    {"members", "endpoints", "ca_file", "cert_file", "key_file"},
 }
 
@@ -55,6 +56,7 @@ func decode(v value, dir string) (*Fabric, *storeChoice) {
 	}
 	segments := func(v value) ([]Segment, bool) { return decodeSegments(v, nodes) }
 	f.Segments = optional(m, "segments", nil, segments)
+	f.Guard = optional(m, "guard", Guard{Routes: true, Guests: true}, decodeGuard)
 	store := func(v value) (*storeChoice, bool) { return decodeStore(v, nodes, dir) }
 	return f, optional(m, "store", nil, store)
 }

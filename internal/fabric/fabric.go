@@ -17,6 +17,16 @@ type Fabric struct {
 	Nodes    []Node    // in the document's order
 	Segments []Segment // in the document's order
 	Store    *Store    // nil where nothing keeps leases
+	Guard    Guard
+}
+
+// Guard is what nodes and guests are kept from doing.
+type Guard struct {
+	// Routes has nodes take from each other only routes that the document
+	// allows: off where routers that it does not name take part.
+	Routes bool
+	// Guests has guests kept from harming each other and the fabric.
+	Guests bool
 }
 
 // Underlay is what all nodes of the fabric share.

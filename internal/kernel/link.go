@@ -27,6 +27,7 @@ type linkTable struct {
 	locals map[uint32]map[netip.Addr]bool // whether the address is usable
 	// segments are the devices of segments, known by their aliases.
 	segments map[uint32]bool
+	masters  map[uint32]uint32 // indexes of bridges by those of their ports
 }
 
 func newLinkTable() *linkTable {
@@ -35,6 +36,7 @@ func newLinkTable() *linkTable {
 		locals: make(map[uint32]map[netip.Addr]bool),
 
 		segments: make(map[uint32]bool),
+		masters:  make(map[uint32]uint32),
 	}
 }
 
@@ -60,12 +62,14 @@ func (t *linkTable) update(m message) {
 		if link, ok := parseLink(m); ok {
 			t.links[uint32(link.Index)] = link
 			t.segments[uint32(link.Index)] = isSegment(m)
+			t.masters[uint32(link.Index)] = masterOf(m)
 		}
 	case unix.RTM_DELLINK:
 		if link, ok := parseLink(m); ok {
 			delete(t.links, uint32(link.Index))
 			delete(t.locals, uint32(link.Index))
 			delete(t.segments, uint32(link.Index))
+			delete(t.masters, uint32(link.Index))
 		}
 	case unix.RTM_NEWADDR:
 		if a, ok := parseAddress(m); ok && a.isLinkLocal() {
@@ -91,6 +95,7 @@ func (t *linkTable) byName() map[string]dataplane.Link {
 				break
 			}
 		}
+		link.Master = t.links[t.masters[index]].Name
 		links[link.Name] = link
 	}
 	return links
@@ -125,6 +130,16 @@ func parseLink(m message) (dataplane.Link, bool) {
 		}
 	}
 	return link, link.Name != ""
+}
+
+// masterOf is the index of what a link is a port of; 0: of nothing.
+func masterOf(m message) uint32 {
+	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
+		if kind == unix.IFLA_MASTER {
+			return number(value)
+		}
+	}
+	return 0
 }
 
 // isSegment tells whether the alias of a link is that of a segment's device.

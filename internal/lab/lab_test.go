@@ -546,3 +546,5 @@ func (a answers) Forwarding(context.Context, status.Destination) (status.Forward
 }
 func (a answers) Gateways() []status.Gateway                { return nil }
 func (a answers) Drain(context.Context, string, bool) error { return nil }
+
+func (a answers) Guard() status.Guard { return status.Guard{} }

@@ -373,18 +373,14 @@ func TestReload(t *testing.T) {
 	}
 
 	changed := strings.Replace(string(good), "leaf1: {", "leaf1: {advertise: [192.0.2.0/24], anycast: [10.0.222.1/32], ", 1)
-	must(t, os.WriteFile(w.Document(), []byte(changed), 0o644))
-	must(t, client.Reload(t.Context()))
+	w.reload(changed)
 	w.reaches("leaf2", "192.0.2.0/24", 2)
 	w.reaches("spine1", "10.0.222.1/32", 1)
 	shared := strings.Replace(changed, "leaf2: {", "leaf2: {anycast: [10.0.222.1/32], ", 1)
-	must(t, os.WriteFile(w.Document(), []byte(shared), 0o644))
-	must(t, api.NewClient(w.Socket("leaf2")).Reload(t.Context()))
+	w.reload(shared)
 	w.reaches("spine1", "10.0.222.1/32", 2) // one way to each of its homes
 	w.reaches("leaf2", "10.0.222.1/32", 0)  // its own: on lo, not in the main table
-	must(t, os.WriteFile(w.Document(), good, 0o644))
-	must(t, client.Reload(t.Context()))
-	must(t, api.NewClient(w.Socket("leaf2")).Reload(t.Context()))
+	w.reload(string(good))
 	w.reaches("leaf2", "192.0.2.0/24", 0)
 	w.reaches("spine1", "10.0.222.1/32", 0)
 	if s := w.snapshot("leaf1"); s.Document.Error != "" || s.Peers[0].Flaps != 0 {

@@ -30,6 +30,7 @@ type parts struct {
 	held      heldGateways
 	way       uplinkWatch
 	nat       sourceNAT
+	guard     guardKeeper
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -84,6 +85,7 @@ type loop struct {
 	segments segments
 	gateways gateways
 	exit     exit
+	guarded  guarded
 
 	adopted   bool      // the kernel was looked at
 	began     bool      // desired sets are being handed down
@@ -200,6 +202,9 @@ func deaf(work context.Context) error {
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
 	next := l.leaving
+	if at := l.guarded.due; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		next = at
+	}
 	if former := l.gateways.former; len(former) > 0 && (next.IsZero() || former[0].until.Before(next)) {
 		next = former[0].until
 	}
@@ -230,6 +235,7 @@ func (l *loop) linksChanged(event dataplane.Event) {
 	l.plane.Observe(event)
 	if changed, ok := event.(dataplane.LinksChanged); ok {
 		l.links = changed.Links
+		l.guarded.changed = true
 	}
 }
 
@@ -248,6 +254,7 @@ func (l *loop) heard(event bgp.Event) {
 	case bgp.PathsChanged:
 		l.pathsChanged(event.Unicast)
 		l.learnSegments(event)
+		l.guarded.changed = true
 	case bgp.Converged:
 		l.complete()
 	}
@@ -294,6 +301,7 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.applyGateways(now)
 	l.applySegments()
+	l.applyGuard(now)
 	l.tellSpeaker(now)
 	l.judge(now)
 }
@@ -305,6 +313,7 @@ func (l *loop) tellSpeaker(now time.Time) {
 	}
 	d := l.plan.BGP(l.neighbors(now), l.restart())
 	d.Routes = append(d.Routes, l.uplinkRoutes()...)
+	d.Filter = l.filter()
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
 	if reflect.DeepEqual(d, l.told.speaker) && l.told.routes {
 		return

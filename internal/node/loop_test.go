@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -318,12 +319,25 @@ func TestAdopt(t *testing.T) {
 	r.hear("eth0", "fe80::1")
 	r.session(spine1, bgp.Established)
 	r.paths("10.0.200.2/32", spine1)
-	sets, updates := r.bgp.sets+r.bfd.sets+r.plane.sets, r.plane.updates
+	sets, updates, before := r.bfd.sets+r.plane.sets, r.plane.updates, r.bgp.desired
 
 	r.adopt(parse(t, testDocument+"  leaf3: {loopback: 10.0.200.3}\n", "leaf1"), nil)
 	r.step()
-	if got := r.bgp.sets + r.bfd.sets + r.plane.sets; got != sets || r.plane.updates != updates {
+	if got := r.bfd.sets + r.plane.sets; got != sets || r.plane.updates != updates {
 		t.Errorf("a new line for another node touched this one: %d sets, %d routes", got-sets, r.plane.updates-updates)
+	}
+	after := r.bgp.desired
+	if after.Filter == before.Filter {
+		t.Error("what the new node announces is still refused")
+	}
+	if after.Filter = before.Filter; !reflect.DeepEqual(after, before) {
+		t.Errorf("a new line for another node changed more than the filter: %+v", after)
+	}
+	sets = r.bgp.sets
+	r.adopt(parse(t, testDocument+"  leaf3: {loopback: 10.0.200.3}\n", "leaf1"), nil)
+	r.step()
+	if r.bgp.sets != sets {
+		t.Error("the same document again gave BGP another filter")
 	}
 
 	r.adopt(document{}, errors.New("fabric.yaml:1:1: no"))

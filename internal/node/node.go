@@ -124,6 +124,11 @@ func (n *Node) Run(ctx context.Context) error {
 		// A kernel without netfilter is good enough for all nodes but exits.
 		n.log.Info("changes of source NAT cannot be heard, it is looked at now and then", "error", err)
 	}
+	guardRules, err := target.WatchMasquerade(work)
+	if err != nil {
+		return err
+	}
+	guarding := dataplane.NewGuarding(target, guardRules, n.log)
 	plane := dataplane.NewReconciler(target, n.log)
 	nat := dataplane.NewNAT(target, rules, n.log)
 	way := uplink.New(target, filepath.Join(n.cfg.StateDir, "uplink-lease.json"), n.log)
@@ -147,7 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
-		way: way, nat: nat,
+		way: way, nat: nat, guard: guarding,
 	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
@@ -158,6 +163,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "store", leases.Run))
 	group.Go(part(work, "uplink", way.Run))
 	group.Go(part(work, "source NAT", nat.Run))
+	group.Go(part(work, "guard", guarding.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)
@@ -179,7 +185,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay, nat)
+		n.leaveErr = leave(liveness, plane, overlay, nat, guarding)
 		close(n.left)
 		return n.leaveErr
 	})

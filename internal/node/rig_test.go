@@ -57,6 +57,7 @@ type rig struct {
 	gates *fakeGateways
 	way   *fakeUplink
 	nat   *fakeNAT
+	guard *fakeGuard
 	order []string
 }
 
@@ -68,11 +69,11 @@ func newRig(t *testing.T) *rig {
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
-	r.way, r.nat = &fakeUplink{}, &fakeNAT{}
+	r.way, r.nat, r.guard = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
-		way: r.way, nat: r.nat,
+		way: r.way, nat: r.nat, guard: r.guard,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
@@ -349,3 +350,14 @@ type fakeNAT struct {
 func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
 func (f *fakeNAT) Refresh()                     { f.refreshed++ }
 func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }
+
+// fakeGuard notes the rules.
+type fakeGuard struct {
+	rules dataplane.Guard
+	sets  int
+	drops []dataplane.GuardDrop
+}
+
+func (f *fakeGuard) Set(g dataplane.Guard)                 { f.rules, f.sets = g, f.sets+1 }
+func (f *fakeGuard) Problem() (string, time.Time)          { return "", time.Time{} }
+func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil }

@@ -93,6 +93,7 @@ func (l *loop) overlayChanged(event dataplane.OverlayEvent) {
 		l.segments.read = true
 		return
 	}
+	event = l.believe(event)
 	l.segments.stations.Observe(event)
 	l.overlay.Observe(event)
 }

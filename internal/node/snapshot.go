@@ -20,6 +20,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeStore(now)
 	l.judgeGateways(now)
 	l.judgeUplink()
+	l.judgeGuard(now)
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,
@@ -98,7 +99,7 @@ func describe(s *status.Peer, peer bgp.PeerStatus) {
 	s.State, s.Reason, s.Since = string(peer.State), peer.Reason, peer.Since
 	s.Restarting, s.Flaps, s.HoldSeconds = peer.Restarting, peer.Flaps, peer.Hold.Seconds()
 	s.Received, s.Sent = counts(peer.Received), counts(peer.Sent)
-	s.Malformed = peer.Messages.Malformed
+	s.Malformed, s.Refused = peer.Messages.Malformed, peer.Refused.Count
 	if peer.State == bgp.Established {
 		s.Reason = ""
 	}

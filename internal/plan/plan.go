@@ -30,6 +30,7 @@ type Plan struct {
 	Addresses []netip.Prefix
 	Store     *Store  // nil where the fabric runs none
 	Uplink    *Uplink // nil where the node is no exit, or one without
+	Guard     Guard
 
 	segments []fabric.Segment // that the node takes part in
 	gateways []fabric.Segment // of the whole fabric: those that have a gateway
@@ -55,6 +56,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 	}
 	p.Store = storeOf(f, n.Name)
 	p.Uplink = uplinkOf(f, n)
+	p.Guard = guardOf(f, n)
 	p.segments = segmentsOf(f, n.Name)
 	p.gateways = gatewaysOf(f)
 	p.Originate = prefixes(p.Originate, served(p.segments))

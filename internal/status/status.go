@@ -80,6 +80,8 @@ type Peer struct {
 	// MalformedEVPN counts EVPN routes that were not as the RFC of their type
 	// says, in updates that were well formed themselves.
 	MalformedEVPN uint64 `json:"malformedEvpn"`
+	// Refused counts announcements that the document does not allow.
+	Refused uint64 `json:"refused"`
 }
 
 // Route is a prefix in the kernel's table. It is an element of GET /v1/routes.

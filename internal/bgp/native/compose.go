@@ -15,6 +15,10 @@ const batchSize = 2000
 // them, and after the last its End-of-RIB markers.
 func (s *Speaker) compose(n *neighbor) []byte {
 	var b []byte
+	if n.owesRefresh {
+		n.owesRefresh = false
+		b = appendRefreshes(b, n.session.families)
+	}
 	b, n.queue.unicast = composeTable(b, s, n, s.unicast, n.queue.unicast, unicastFamily, appendPrefix)
 	b, n.queue.evpn = composeTable(b, s, n, s.evpn, n.queue.evpn, evpnFamily, appendEVPN)
 	if n.queue.empty() && s.pending.settled() {

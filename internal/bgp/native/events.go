@@ -27,12 +27,12 @@ func (p *pending) peer(n *neighbor) {
 	if p.peers == nil {
 		p.peers = make(map[netip.Addr]seam.PeerChanged)
 	}
-	p.peers[n.addr] = seam.PeerChanged{Peer: n.status}
+	p.peers[n.addr] = seam.PeerChanged{Peer: n.report()}
 }
 
 func (p *pending) gone(n *neighbor) {
 	p.peer(n)
-	p.peers[n.addr] = seam.PeerChanged{Peer: n.status, Gone: true}
+	p.peers[n.addr] = seam.PeerChanged{Peer: n.report(), Gone: true}
 	delete(p.counted, n)
 }
 
@@ -97,7 +97,7 @@ func (s *Speaker) composeEvent() seam.Event {
 	}
 	for n := range p.counted {
 		delete(p.counted, n)
-		return seam.PeerChanged{Peer: n.status}
+		return seam.PeerChanged{Peer: n.report()}
 	}
 	return nil
 }
@@ -167,16 +167,7 @@ func (s *Speaker) evpnPath(key string) seam.EVPNPath {
 		return seam.EVPNPath{Key: key, Gone: true}
 	}
 	best := e.paths[0]
-	return seam.EVPNPath{
-		Key: key,
-		Route: seam.EVPNRoute{
-			NLRI:                best.wire,
-			NextHop:             best.attrs.nextHop,
-			ExtendedCommunities: decodeExtended(best.attrs.extended),
-			PMSI:                best.attrs.pmsi,
-		},
-		Peer: best.peer.addr,
-	}
+	return seam.EVPNPath{Key: key, Route: evpnRoute(best.wire, best.attrs), Peer: best.peer.addr}
 }
 
 func encodeExtended(communities []uint64) string {

@@ -31,7 +31,9 @@ type neighbor struct {
 	idle     bool                // its writer waits for work
 	owesEnd  []seam.Family       // End-of-RIB is to be sent once queue is empty
 
-	status seam.PeerStatus
+	owesRefresh bool // it is to be asked for everything again
+	refused     refused
+	status      seam.PeerStatus // but for what is refused, see report
 }
 
 // queue lists destinations that a neighbor is to be told of, in the order
@@ -46,7 +48,7 @@ func (q *queue) empty() bool { return len(q.unicast) == 0 && len(q.evpn) == 0 }
 // ready tells whether a batch may be composed for it now. End-of-RIB waits
 // until every path is settled: it tells that there is no more to come.
 func (n *neighbor) ready(settled bool) bool {
-	return n.session != nil && n.idle && (!n.queue.empty() || settled && len(n.owesEnd) > 0)
+	return n.session != nil && n.idle && (!n.queue.empty() || n.owesRefresh || settled && len(n.owesEnd) > 0)
 }
 
 // wants tells whether a destination with this export is for the neighbor

@@ -48,6 +48,7 @@ type agreement struct {
 	keepalive  time.Duration
 	families   []seam.Family
 	nextHop6   bool // IPv4 over IPv6 next hops (RFC 8950)
+	refreshes  bool // it tells everything again when asked (RFC 2918)
 	restart    time.Duration
 	watched    bool                // by BFD, which outlives agents
 	restarting bool                // the peer's R bit (RFC 4724 §3)
@@ -151,6 +152,8 @@ func (a *agreement) readCapabilities(open *bgp.BGPOpen) (theirs []bgp.Family) {
 						a.nextHop6 = true
 					}
 				}
+			case *bgp.CapRouteRefresh:
+				a.refreshes = true
 			case *bgp.CapGracefulRestart:
 				a.readRestart(c)
 			case *bgp.CapFQDN:

@@ -19,6 +19,9 @@ func (s *Speaker) apply(machines context.Context, d seam.Desired) {
 	}
 	s.desired = d
 	s.setPassword(before, d)
+	if before.Filter != d.Filter {
+		s.judgeAnew()
+	}
 	wanted := make(map[netip.Addr]seam.Peer, len(d.Peers))
 	for _, p := range d.Peers {
 		wanted[p.Addr] = p
@@ -141,7 +144,7 @@ func ended(n *neighbor) bool {
 // session's successor or another neighbor uses its index.
 func (s *Speaker) forgetQueue(n *neighbor) {
 	n.queue = queue{}
-	n.owesEnd = nil
+	n.owesEnd, n.owesRefresh = nil, false
 	n.status.Sent = [seam.Families]int{}
 	forget(s.unicast, n)
 	forget(s.evpn, n)
@@ -230,6 +233,7 @@ func (m sessionUp) apply(s *Speaker) {
 	n.session, n.internal, n.routerID = m.session, a.internal, a.routerID
 	n.epoch++
 	n.idle, n.ended = true, ""
+	n.refused.forget() // it tells all anew
 	s.forgetQueue(n)
 	n.status.State, n.status.Since, n.status.Reason = seam.Established, time.Now(), ""
 	n.status.ASN, n.status.RouterID, n.status.Hostname, n.status.Software = a.asn, a.routerID, a.hostname, a.software

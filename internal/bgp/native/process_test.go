@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 	gob.Register(seam.PeerChanged{})
 	gob.Register(seam.PathsChanged{})
 	gob.Register(seam.Converged{})
+	gob.Register(&except{})
 	if os.Getenv(speakerProcess) != "" {
 		serveSpeaker()
 		return

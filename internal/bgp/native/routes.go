@@ -31,6 +31,8 @@ func (m received) apply(s *Speaker) {
 			s.log.Warn("malformed routes treated as withdrawn; further ones are only counted", "peer", n.addr, "error", u.malformed)
 		}
 	}
+
+	n.refused.withdraw(u.unreach)
 	for _, prefix := range u.unreach.prefixes {
 		if s.unicast.withdraw(prefix, n) {
 			n.status.Received[unicastFamily(prefix)]--
@@ -50,13 +52,14 @@ func (m received) apply(s *Speaker) {
 }
 
 // takeReach takes in what an UPDATE announces. A path through our own AS is
-// a loop: it replaces, as a withdrawal, what the peer said before.
+// a loop: it replaces, as a withdrawal, what the peer said before, and so does
+// what the filter refuses.
 func (s *Speaker) takeReach(n *neighbor, u *update) {
 	loops := u.attributes.passes(s.desired.ASN)
 	p := path{peer: n, attrs: u.attributes, epoch: n.epoch}
 	for _, prefix := range u.reach.prefixes {
 		f := unicastFamily(prefix)
-		if loops || !routable(prefix) {
+		if loops || !routable(prefix) || s.refuses(n, prefix, u.attributes) {
 			if s.unicast.withdraw(prefix, n) {
 				n.status.Received[f]--
 			}
@@ -68,7 +71,7 @@ func (s *Speaker) takeReach(n *neighbor, u *update) {
 	}
 	for _, route := range u.reach.evpn {
 		key := evpnKey(route)
-		if loops {
+		if loops || s.refusesEVPN(n, route, u.attributes) {
 			if s.evpn.withdraw(key, n) {
 				n.status.Received[seam.EVPN]--
 			}
@@ -149,6 +152,7 @@ func (s *Speaker) dropPaths(n *neighbor, stale *seam.Family) {
 		return gone
 	})
 	if stale == nil {
+		n.refused.forget()
 		n.confirmed()
 	}
 }

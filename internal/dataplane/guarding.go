@@ -1,0 +1,174 @@
+package dataplane
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// GuardTarget is what the kernel does for the guard.
+type GuardTarget interface {
+	// SetGuard tells whether anything had to be changed.
+	SetGuard(Guard) (bool, error)
+	// UpdateGuard changes from one to the other without a look at what there
+	// is. It may fail where the kernel does not hold the first.
+	UpdateGuard(from, to Guard) error
+	GuardDrops() ([]GuardDrop, error)
+}
+
+const (
+	// guardInterval is how often the guard is compared with the kernel though
+	// nobody has told of a change.
+	guardInterval = 30 * time.Second
+	// Between two comparisons lie so many times what one takes, so that
+	// somebody who changes rules all the time, and frond itself, do not keep a
+	// processor busy.
+	guardShare = 10
+)
+
+// Guarding keeps the kernel's guard as desired.
+type Guarding struct {
+	target  GuardTarget
+	changes <-chan struct{} // somebody has changed rules
+	log     *slog.Logger
+	wake    chan struct{} // capacity 1
+
+	work      sync.Mutex // held while the kernel is looked at or changed; guards what follows
+	withdrawn bool
+	held      *Guard // what the kernel holds, as far as is known; nil: it must be looked at
+
+	mu      sync.Mutex // guards what follows
+	desired *Guard
+	problem string
+	since   time.Time
+}
+
+// NewGuarding returns a keeper of the guard that does nothing before Run.
+// changes tells that somebody has changed rules.
+func NewGuarding(target GuardTarget, changes <-chan struct{}, log *slog.Logger) *Guarding {
+	return &Guarding{target: target, changes: changes, log: log, wake: make(chan struct{}, 1)}
+}
+
+// Set replaces what is desired.
+func (g *Guarding) Set(d Guard) {
+	g.mu.Lock()
+	same := g.desired != nil && g.desired.Equal(d)
+	g.desired = &d
+	g.mu.Unlock()
+	if same {
+		return
+	}
+	select {
+	case g.wake <- struct{}{}:
+	default: // awake already
+	}
+}
+
+// Problem says why the guard is not as desired, and since when; empty: it is.
+func (g *Guarding) Problem() (string, time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.problem, g.since
+}
+
+// Drops returns what the guard has dropped since its rules were made.
+func (g *Guarding) Drops() ([]GuardDrop, error) { return g.target.GuardDrops() }
+
+// Run keeps the guard as desired until ctx ends, and leaves it in place.
+// Before the first Set it touches nothing.
+func (g *Guarding) Run(ctx context.Context) error {
+	look := time.NewTimer(guardInterval)
+	defer look.Stop()
+	changes := g.changes
+	var pause time.Duration
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.wake:
+			g.update()
+		case _, ok := <-changes:
+			if !ok {
+				changes = nil // the timer is left
+				continue
+			}
+			look.Reset(pause)
+			changes = nil // until then
+		case <-look.C:
+			begin := time.Now()
+			g.compare()
+			pause = guardShare * time.Since(begin)
+			look.Reset(guardInterval)
+			changes = g.changes
+		}
+	}
+}
+
+// update brings the kernel to what is desired by what it is known to hold.
+func (g *Guarding) update() {
+	g.work.Lock()
+	defer g.work.Unlock()
+	desired := g.wanted()
+	if desired == nil || g.withdrawn {
+		return
+	}
+	if g.held != nil && g.target.UpdateGuard(*g.held, *desired) == nil {
+		g.held = desired
+		return
+	}
+	g.set(desired)
+}
+
+// compare has the kernel looked at, and mended.
+func (g *Guarding) compare() {
+	g.work.Lock()
+	defer g.work.Unlock()
+	if desired := g.wanted(); desired != nil && !g.withdrawn {
+		g.set(desired)
+	}
+}
+
+func (g *Guarding) wanted() *Guard {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.desired
+}
+
+func (g *Guarding) set(desired *Guard) {
+	before := g.held
+	g.held = nil
+	changed, err := g.target.SetGuard(*desired)
+	switch {
+	case err != nil:
+	case changed && before != nil && before.Equal(*desired):
+		g.log.Warn("the guard was changed by somebody else, and is as it should be again")
+		fallthrough
+	default:
+		g.held = desired
+	}
+	g.note(err)
+}
+
+func (g *Guarding) note(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case err == nil:
+		g.problem, g.since = "", time.Time{}
+		return
+	case g.problem == "":
+		g.since = time.Now()
+		g.log.Warn("the guard is not as it should be", "error", err)
+	}
+	g.problem = err.Error()
+}
+
+// Withdraw removes the guard. Nothing is set any more afterwards.
+func (g *Guarding) Withdraw(context.Context) error {
+	g.work.Lock()
+	defer g.work.Unlock()
+	g.withdrawn = true
+	_, err := g.target.SetGuard(Guard{})
+	return err
+}

@@ -1,0 +1,153 @@
+package guard
+
+import (
+	"bytes"
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"frond/internal/dataplane"
+	"frond/internal/fabric"
+)
+
+// maxHolders and maxPlaces bound what the kernel is told of guests.
+const (
+	maxHolders = 65536
+	maxPlaces  = 65536
+)
+
+// Guests is what the document lets guests of one node do.
+type Guests struct {
+	segments []guestSegment
+	fabric   []netip.Prefix
+	local    netip.Addr
+	vteps    []netip.Addr
+}
+
+// guestSegment is a segment that the node takes part in.
+type guestSegment struct {
+	name     string
+	prefixes []netip.Prefix
+	gateways []netip.Addr
+}
+
+// GuestsFor is what guests of a node may do.
+func GuestsFor(f *fabric.Fabric, self fabric.Node) *Guests {
+	g := &Guests{fabric: slices.SortedFunc(slices.Values(f.Underlay.Loopbacks), netip.Prefix.Compare), local: self.Loopback}
+	for _, n := range f.Nodes {
+		if n.Name != self.Name {
+			g.vteps = append(g.vteps, n.Loopback)
+		}
+	}
+	slices.SortFunc(g.vteps, netip.Addr.Compare)
+	for _, s := range f.Segments {
+		if !slices.Contains(s.Nodes, self.Name) {
+			continue
+		}
+		own := guestSegment{name: s.Name}
+		for _, p := range []netip.Prefix{s.Prefix, s.Prefix6} {
+			if p.IsValid() {
+				own.prefixes = append(own.prefixes, p)
+			}
+		}
+		if s.Gateway != nil {
+			for _, a := range []netip.Addr{s.Gateway.Address, s.Gateway.Address6} {
+				if a.IsValid() {
+					own.gateways = append(own.gateways, a)
+				}
+			}
+		}
+		g.segments = append(g.segments, own)
+	}
+	return g
+}
+
+// Station is a guest as it is known: here, if it has a port, or elsewhere.
+type Station struct {
+	MAC  dataplane.MAC
+	IPs  []netip.Addr
+	Port string // empty: at another node
+	// Silent tells that one that is here was not heard for so long that the
+	// bridge forgot it: its addresses are free for others.
+	Silent bool
+}
+
+// Here is what is known of a node.
+type Here struct {
+	Segments []dataplane.Segment
+	Links    map[string]dataplane.Link
+	Ports    []string             // of the fabric
+	Stations map[string][]Station // by segment
+}
+
+// Rules is what the kernel is to keep guests from.
+func (g *Guests) Rules(h Here) dataplane.Guard {
+	rules := dataplane.Guard{Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
+	devices := make(map[string]bool)
+	for _, s := range h.Segments {
+		rules.Bridges = append(rules.Bridges, s.Bridge)
+		devices[s.VXLAN] = true
+		if a := s.Gateway.LinkLocal; a.IsValid() {
+			rules.Gateways = append(rules.Gateways, a.Addr())
+		}
+	}
+	slices.Sort(rules.Bridges)
+	for name, link := range h.Links {
+		if link.Master != "" && !devices[name] && slices.Contains(rules.Bridges, link.Master) {
+			rules.GuestPorts = append(rules.GuestPorts, name)
+		}
+	}
+	slices.Sort(rules.GuestPorts)
+	for _, s := range g.segments {
+		rules.Gateways = append(rules.Gateways, s.gateways...)
+		for _, station := range h.Stations[s.name] {
+			s.bind(&rules, station)
+		}
+	}
+	slices.SortFunc(rules.Gateways, netip.Addr.Compare)
+	slices.SortFunc(rules.Holders, func(a, b dataplane.GuestAddress) int {
+		return cmp.Or(a.IP.Compare(b.IP), bytes.Compare(a.MAC[:], b.MAC[:]))
+	})
+	slices.SortFunc(rules.Places, func(a, b dataplane.GuestPlace) int {
+		return cmp.Or(bytes.Compare(a.MAC[:], b.MAC[:]), strings.Compare(a.Port, b.Port))
+	})
+	return rules
+}
+
+// bind notes what belongs to a station. Only addresses of the segment's own
+// prefixes are one guest's: those of others may be somebody else's elsewhere.
+func (s guestSegment) bind(rules *dataplane.Guard, station Station) {
+	if station.Silent {
+		return
+	}
+	if station.Port != "" && len(rules.Places) < maxPlaces {
+		rules.Places = append(rules.Places, dataplane.GuestPlace{Port: station.Port, MAC: station.MAC})
+	}
+	for _, ip := range station.IPs {
+		if s.guards(ip) && len(rules.Holders) < maxHolders {
+			rules.Holders = append(rules.Holders, dataplane.GuestAddress{MAC: station.MAC, IP: ip})
+		}
+	}
+}
+
+func (s guestSegment) guards(ip netip.Addr) bool {
+	return slices.ContainsFunc(s.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }) && !slices.Contains(s.gateways, ip)
+}
+
+// MayClaim tells whether a guest of a segment that says to have an address may
+// be believed. holder is the station that has it, if any does.
+func (g *Guests) MayClaim(segment string, a dataplane.LocalAddress, holder *Station) bool {
+	i := slices.IndexFunc(g.segments, func(s guestSegment) bool { return s.name == segment })
+	if i < 0 {
+		return true
+	}
+	s := g.segments[i]
+	switch {
+	case slices.Contains(s.gateways, a.IP), slices.ContainsFunc(g.fabric, func(p netip.Prefix) bool { return p.Contains(a.IP) }):
+		return false
+	case holder == nil || holder.MAC == a.MAC || holder.Silent || !s.guards(a.IP):
+		return true
+	}
+	return holder.Port != "" && holder.Port == a.Port // who is behind one port settles that there
+}

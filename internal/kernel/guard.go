@@ -1,0 +1,429 @@
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"frond/internal/dataplane"
+)
+
+const (
+	// guardChunk is how many elements one message carries: its attributes
+	// are of at most 64 KiB.
+	guardChunk = 500
+	// guardBuffer is room for a whole transaction, octets.
+	guardBuffer = 16 << 20
+	// maxCounted bounds the ports that drops are counted for.
+	maxCounted = 65535
+)
+
+// guardFamilies are all tables of the guard.
+func guardFamilies(local netip.Addr) []guardFamily {
+	return []guardFamily{guardBridge(), guardNode(local)}
+}
+
+func (k *Kernel) openGuard() (*nftables.Conn, error) {
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(k.ns.Fd()), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(guardBuffer), c.SetReadBuffer(guardBuffer))
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nf_tables: %w", err)
+	}
+	return conn, nil
+}
+
+// SetGuard makes the kernel's guard exactly this. Elements of sets are changed
+// one by one; only where somebody has damaged the rules are they made anew.
+// It tells whether anything had to be changed. A kernel without one family of
+// tables gets the other; the error says which is missing.
+func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
+	conn, err := k.openGuard()
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	changed := false
+	var failed []error
+	for _, f := range guardFamilies(g.Local) {
+		did, err := f.set(conn, g)
+		changed = changed || did
+		if err != nil {
+			failed = append(failed, fmt.Errorf("guard: tables of family %s: %w", f.name(), err))
+		}
+	}
+	return changed, errors.Join(failed...)
+}
+
+func (f guardFamily) name() string {
+	if f.family == nftables.TableFamilyBridge {
+		return "bridge"
+	}
+	return "inet"
+}
+
+func (f guardFamily) table() *nftables.Table {
+	return &nftables.Table{Family: f.family, Name: guardTable}
+}
+
+// set brings one table into line, in one transaction.
+func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, err error) {
+	there, err := f.exists(conn)
+	if err != nil {
+		if g.IsZero() && isUnsupported(err) {
+			return false, nil
+		}
+		return false, err
+	}
+	switch {
+	case g.IsZero() && !there:
+		return false, nil
+	case g.IsZero():
+		conn.DelTable(f.table())
+		return true, conn.Flush()
+	}
+	if whole, err := f.whole(conn, there); err != nil {
+		return false, err
+	} else if !whole {
+		return true, f.make(conn, g)
+	}
+	for _, s := range f.sets {
+		did, err := f.update(conn, s, g)
+		if err != nil {
+			return false, err
+		}
+		changed = changed || did
+	}
+	if !changed {
+		return false, nil
+	}
+	return true, conn.Flush()
+}
+
+// UpdateGuard changes what differs between two guards without a look at what
+// there is, which is many times as quick. Where the kernel does not hold the
+// first, it may fail.
+func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
+	if from.Local != to.Local || from.IsZero() != to.IsZero() {
+		return fmt.Errorf("guard: %w: other rules are needed", errors.ErrUnsupported)
+	}
+	conn, err := k.openGuard()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	for _, f := range guardFamilies(to.Local) {
+		changed := false
+		for _, s := range f.sets {
+			did, err := f.change(conn, s, s.wanted(from), to)
+			if err != nil {
+				return err
+			}
+			changed = changed || did
+		}
+		if !changed {
+			continue
+		}
+		if err := conn.Flush(); err != nil {
+			return fmt.Errorf("guard: tables of family %s: %w", f.name(), err)
+		}
+	}
+	return nil
+}
+
+func isUnsupported(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+func (f guardFamily) exists(conn *nftables.Conn) (bool, error) {
+	tables, err := conn.ListTablesOfFamily(f.family)
+	if err != nil {
+		return false, fmt.Errorf("list tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == guardTable }), nil
+}
+
+// make replaces the table by a new one.
+func (f guardFamily) make(conn *nftables.Conn, g dataplane.Guard) error {
+	table := conn.AddTable(f.table()) // so that there is one to delete
+	conn.DelTable(table)
+	table = conn.AddTable(f.table())
+	ids := make(map[string]uint32)
+	for _, s := range f.sets {
+		set, err := s.in(table)
+		if err != nil {
+			return err
+		}
+		if err := conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("encode set %s: %w", s.name, err)
+		}
+		ids[s.name] = set.ID
+		if err := addElements(conn, set, s.wanted(g)); err != nil {
+			return err
+		}
+	}
+	for _, rule := range f.drops {
+		set := &nftables.Set{Table: table, Name: dropSet(rule), KeyType: nftables.TypeIFName, Dynamic: true, Counter: true, Size: maxCounted, KeyByteOrder: binaryutil.NativeEndian}
+		if err := conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("encode set %s: %w", set.Name, err)
+		}
+		ids[set.Name] = set.ID
+	}
+	for _, c := range f.chains {
+		chain := c.in(table)
+		conn.AddChain(chain)
+		for _, rule := range c.rules {
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: withIDs(rule, ids)})
+		}
+	}
+	return conn.Flush()
+}
+
+// in is the set in the kernel's terms.
+func (s guardSet) in(table *nftables.Table) (*nftables.Set, error) {
+	set := &nftables.Set{Table: table, Name: s.name, KeyType: s.types[0], Interval: s.interval, KeyByteOrder: byteOrder(s.types)}
+	if len(s.types) > 1 {
+		var err error
+		if set.KeyType, err = nftables.ConcatSetType(s.types...); err != nil {
+			return nil, fmt.Errorf("set %s: %w", s.name, err)
+		}
+		set.Concatenation = true
+	}
+	return set, nil
+}
+
+// byteOrder is how nft(8) is to show keys: names of interfaces would be
+// reversed otherwise.
+func byteOrder(types []nftables.SetDatatype) binaryutil.ByteOrder {
+	if len(types) == 1 && types[0] == nftables.TypeIFName {
+		return binaryutil.NativeEndian
+	}
+	return nil
+}
+
+func (c guardChain) in(table *nftables.Table) *nftables.Chain {
+	chain := &nftables.Chain{Table: table, Name: c.name}
+	if c.hook != nil {
+		prio, accept := nftables.ChainPriority(c.prio), nftables.ChainPolicyAccept
+		chain.Type, chain.Hooknum, chain.Priority, chain.Policy = nftables.ChainTypeFilter, c.hook, &prio, &accept
+	}
+	return chain
+}
+
+// withIDs names sets by their numbers in the transaction that makes them.
+func withIDs(rule []expr.Any, ids map[string]uint32) []expr.Any {
+	own := make([]expr.Any, len(rule))
+	for i, e := range rule {
+		switch e := e.(type) {
+		case *expr.Lookup:
+			named := *e
+			named.SetID, own[i] = ids[e.SetName], &named
+		case *expr.Dynset:
+			named := *e
+			named.SetID, own[i] = ids[e.SetName], &named
+		default:
+			own[i] = e
+		}
+	}
+	return own
+}
+
+// wanted are the elements of a set.
+func (s guardSet) wanted(g dataplane.Guard) map[string]nftables.SetElement {
+	wanted := make(map[string]nftables.SetElement)
+	for i, key := range s.elements(g) {
+		end := s.interval && i%2 == 1
+		if len(key) > 0 { // else nothing comes after the interval
+			wanted[elementKey(key, end)] = nftables.SetElement{Key: key, IntervalEnd: end}
+		}
+	}
+	if s.interval {
+		joinIntervals(wanted)
+	}
+	return wanted
+}
+
+// joinIntervals takes out the end of an interval where another begins.
+func joinIntervals(wanted map[string]nftables.SetElement) {
+	for _, e := range wanted {
+		if e.IntervalEnd {
+			if _, begins := wanted[elementKey(e.Key, false)]; begins {
+				delete(wanted, elementKey(e.Key, true))
+				delete(wanted, elementKey(e.Key, false))
+			}
+		}
+	}
+}
+
+func elementKey(key []byte, end bool) string {
+	if end {
+		return string(key) + "e"
+	}
+	return string(key)
+}
+
+func addElements(conn *nftables.Conn, set *nftables.Set, elements map[string]nftables.SetElement) error {
+	for chunk := range slices.Chunk(inOrder(elements), guardChunk) {
+		if err := conn.SetAddElements(set, chunk); err != nil {
+			return fmt.Errorf("encode elements of %s: %w", set.Name, err)
+		}
+	}
+	return nil
+}
+
+// inOrder keeps the ends of intervals behind their beginnings.
+func inOrder(elements map[string]nftables.SetElement) []nftables.SetElement {
+	return slices.SortedFunc(maps.Values(elements), func(a, b nftables.SetElement) int { return strings.Compare(string(a.Key), string(b.Key)) })
+}
+
+// whole tells whether chains, rules and sets are as make makes them.
+func (f guardFamily) whole(conn *nftables.Conn, there bool) (bool, error) {
+	if !there {
+		return false, nil
+	}
+	chains, err := conn.ListChainsOfTableFamily(f.family)
+	if err != nil {
+		return false, fmt.Errorf("list chains: %w", err)
+	}
+	chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != guardTable })
+	if len(chains) != len(f.chains) {
+		return false, nil
+	}
+	for _, want := range f.chains {
+		i := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Name == want.name })
+		if i < 0 || !sameChain(chains[i], want) {
+			return false, nil
+		}
+		rules, err := conn.GetRules(f.table(), chains[i])
+		if err != nil {
+			return false, fmt.Errorf("list rules: %w", err)
+		}
+		if !slices.EqualFunc(rules, want.rules, func(have *nftables.Rule, want []expr.Any) bool { return sameGuardRule(have.Exprs, want) }) {
+			return false, nil
+		}
+	}
+	sets, err := conn.GetSets(f.table())
+	if err != nil {
+		return false, fmt.Errorf("list sets: %w", err)
+	}
+	return len(sets) == len(f.sets)+len(f.drops), nil // rules name them all
+}
+
+func sameChain(have *nftables.Chain, want guardChain) bool {
+	if want.hook == nil {
+		return have.Hooknum == nil
+	}
+	return have.Hooknum != nil && *have.Hooknum == *want.hook && have.Priority != nil && int32(*have.Priority) == want.prio &&
+		(have.Policy == nil || *have.Policy == nftables.ChainPolicyAccept)
+}
+
+func sameGuardRule(have, want []expr.Any) bool {
+	plain := func(rule []expr.Any) []expr.Any {
+		rule = withIDs(rule, nil)
+		for _, e := range rule {
+			if d, ok := e.(*expr.Dynset); ok {
+				d.Exprs = nil // the counter, as it stands
+			}
+		}
+		return rule
+	}
+	return sameRule(plain(have), plain(want))
+}
+
+// update adds to the transaction what a set lacks, and what it has too much.
+func (f guardFamily) update(conn *nftables.Conn, s guardSet, g dataplane.Guard) (bool, error) {
+	set, err := s.in(f.table())
+	if err != nil {
+		return false, err
+	}
+	have, err := conn.GetSetElements(set)
+	if err != nil {
+		return false, fmt.Errorf("read set %s: %w", s.name, err)
+	}
+	there := make(map[string]nftables.SetElement, len(have))
+	for _, e := range have {
+		if s.interval && e.IntervalEnd && isZeroKey(e.Key) {
+			continue // the kernel's own, before the first interval
+		}
+		there[elementKey(e.Key, e.IntervalEnd)] = nftables.SetElement{Key: e.Key, IntervalEnd: e.IntervalEnd}
+	}
+	return f.change(conn, s, there, g)
+}
+
+// change adds to the transaction what makes a set of these elements the wanted
+// one, and tells whether that is anything.
+func (f guardFamily) change(conn *nftables.Conn, s guardSet, there map[string]nftables.SetElement, g dataplane.Guard) (bool, error) {
+	set, err := s.in(f.table())
+	if err != nil {
+		return false, err
+	}
+	wanted, surplus := s.wanted(g), make(map[string]nftables.SetElement)
+	for key, e := range there {
+		if _, ok := wanted[key]; ok {
+			delete(wanted, key)
+		} else {
+			surplus[key] = e
+		}
+	}
+	if len(wanted)+len(surplus) == 0 {
+		return false, nil
+	}
+	if s.interval { // few, and parts of one interval do not go by themselves
+		conn.FlushSet(set)
+		return true, addElements(conn, set, s.wanted(g))
+	}
+	for chunk := range slices.Chunk(inOrder(surplus), guardChunk) {
+		if err := conn.SetDeleteElements(set, chunk); err != nil {
+			return false, fmt.Errorf("encode elements of %s: %w", s.name, err)
+		}
+	}
+	return true, addElements(conn, set, wanted)
+}
+
+func isZeroKey(key []byte) bool { return strings.Trim(string(key), "\x00") == "" }
+
+// GuardDrops returns what the guard has dropped since its rules were made,
+// sorted by rule and port.
+func (k *Kernel) GuardDrops() ([]dataplane.GuardDrop, error) {
+	conn, err := k.openGuard()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.CloseLasting() }()
+	counts := make(map[[2]string]uint64)
+	for _, f := range guardFamilies(netip.Addr{}) {
+		there, err := f.exists(conn)
+		if err != nil || !there {
+			continue // SetGuard says so
+		}
+		for _, rule := range f.drops {
+			elements, err := conn.GetSetElements(&nftables.Set{Table: f.table(), Name: dropSet(rule), KeyType: nftables.TypeIFName})
+			if err != nil {
+				return nil, fmt.Errorf("read what the guard has dropped: %w", err)
+			}
+			for _, e := range elements {
+				if e.Counter != nil {
+					counts[[2]string{rule, strings.TrimRight(string(e.Key), "\x00")}] += e.Counter.Packets
+				}
+			}
+		}
+	}
+	drops := make([]dataplane.GuardDrop, 0, len(counts))
+	for key, packets := range counts {
+		drops = append(drops, dataplane.GuardDrop{Rule: key[0], Port: key[1], Packets: packets})
+	}
+	slices.SortFunc(drops, func(a, b dataplane.GuardDrop) int {
+		return cmp.Or(strings.Compare(a.Rule, b.Rule), strings.Compare(a.Port, b.Port))
+	})
+	return drops, nil
+}

@@ -1,0 +1,294 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"frond/internal/dataplane"
+)
+
+// guardTable is the name of the guard's two tables: of family bridge for what
+// comes in by guests' ports, of family inet for what comes to the node or
+// through it. All that is in them is frond's.
+const guardTable = "frond-guard"
+
+// table is a table of the guard as it should be.
+type guardFamily struct {
+	family nftables.TableFamily
+	sets   []guardSet
+	chains []guardChain
+	drops  []string // rules whose packets are counted
+}
+
+// guardSet is a set whose elements change while the rules stay.
+type guardSet struct {
+	name     string
+	types    []nftables.SetDatatype // more than one: concatenated
+	interval bool
+	elements func(dataplane.Guard) [][]byte // their keys; of intervals, see prefixKeys
+}
+
+type guardChain struct {
+	name  string
+	hook  *nftables.ChainHook // nil: reached from other chains
+	prio  int32
+	rules [][]expr.Any
+}
+
+// Offsets of fields in the header that the base of a payload names.
+const (
+	linkDestination, linkSource   = 0, 6
+	arpSenderMAC, arpSenderIP     = 8, 14
+	ip4Fragment, ip4From, ip4To   = 6, 12, 16
+	ip6From, ip6To                = 8, 24
+	portFrom, portTo              = 0, 2
+	icmpType, neighborTargetField = 0, 8
+)
+
+// Registers: reg takes 16 octets, and within it, reg8 begins at the ninth.
+const (
+	reg     = unix.NFT_REG_1
+	regNext = unix.NFT_REG_2
+	reg8    = unix.NFT_REG32_00 + 2
+)
+
+// Messages of ICMPv6 (RFC 4861).
+const (
+	routerAdvert = 134
+	redirect     = 137
+)
+
+func seq(parts ...[]expr.Any) []expr.Any {
+	var all []expr.Any
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func equal(to ...byte) []expr.Any {
+	return []expr.Any{&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: to}}
+}
+
+func differs(to ...byte) []expr.Any {
+	return []expr.Any{&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: to}}
+}
+
+func in(set string) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: set}}
+}
+
+func notIn(set string) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: set, Invert: true}}
+}
+
+func load(to uint32, base expr.PayloadBase, offset, length uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: to, Base: base, Offset: offset, Len: length}}
+}
+
+func link(offset, length uint32) []expr.Any {
+	return load(reg, expr.PayloadBaseLLHeader, offset, length)
+}
+func network(offset, length uint32) []expr.Any {
+	return load(reg, expr.PayloadBaseNetworkHeader, offset, length)
+}
+func transport(offset, length uint32) []expr.Any {
+	return load(reg, expr.PayloadBaseTransportHeader, offset, length)
+}
+
+func masked(mask ...byte) []expr.Any {
+	return []expr.Any{&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))}}
+}
+
+func meta(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: reg}} }
+
+func portIn(set string) []expr.Any { return seq(meta(expr.MetaKeyIIFNAME), in(set)) }
+
+// protocol is of the frame, which bridges know; family of the packet, which
+// the family inet does.
+func protocol(etherType uint16) []expr.Any {
+	return seq(meta(expr.MetaKeyPROTOCOL), equal(binary.BigEndian.AppendUint16(nil, etherType)...))
+}
+func ipFamily(nfproto byte) []expr.Any { return seq(meta(expr.MetaKeyNFPROTO), equal(nfproto)) }
+func layer4(proto byte) []expr.Any     { return seq(meta(expr.MetaKeyL4PROTO), equal(proto)) }
+
+func port(number uint16) []expr.Any { return equal(binary.BigEndian.AppendUint16(nil, number)...) }
+
+// macAnd loads the sender's MAC, and an address behind it.
+func macAnd(mac, address []expr.Any) []expr.Any { return seq(mac, address) }
+
+func jump(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+}
+func goTo(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
+}
+func back() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
+
+// drop counts the packet for the port that it came in by, and drops it.
+func drop(rule string) []expr.Any {
+	return seq(meta(expr.MetaKeyIIFNAME), []expr.Any{
+		&expr.Dynset{SrcRegKey: reg, SetName: dropSet(rule), Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{&expr.Counter{}}},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	})
+}
+
+func dropSet(rule string) string { return "drop-" + rule }
+
+// fragmentHeader tells that there is one of IPv6.
+func fragmentHeader() []expr.Any {
+	return seq([]expr.Any{&expr.Exthdr{DestRegister: reg, Type: unix.IPPROTO_FRAGMENT, Offset: 0, Len: 1,
+		Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6}}, equal(1))
+}
+
+// guardBridge is what guests' ports are kept from. Each packet from a guest
+// sees its chain once; what is known to be the guest's leaves it soon.
+func guardBridge() guardFamily {
+	holder4 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
+	holder6 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
+	target6 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
+	arpHolder := seq(network(arpSenderMAC, 6), load(reg8, expr.PayloadBaseNetworkHeader, arpSenderIP, 4), in("holders4"))
+	place := seq(meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6), in("places"))
+	icmp := func(kind byte) []expr.Any {
+		return seq(layer4(unix.IPPROTO_ICMPV6), transport(icmpType, 1), equal(kind))
+	}
+	udpFrom := func(number uint16) []expr.Any {
+		return seq(layer4(unix.IPPROTO_UDP), transport(portFrom, 2), port(number))
+	}
+	const dhcpServer, dhcp6Server = 67, 547
+	return guardFamily{
+		family: nftables.TableFamilyBridge,
+		sets: []guardSet{
+			{name: "guests", types: []nftables.SetDatatype{nftables.TypeIFName}, elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.GuestPorts) }},
+			{name: "places", types: []nftables.SetDatatype{nftables.TypeIFName, nftables.TypeEtherAddr}, elements: placeKeys},
+			{name: "placed", types: []nftables.SetDatatype{nftables.TypeEtherAddr}, elements: placedKeys},
+			{name: "gateways4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 4) }},
+			{name: "gateways6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 16) }},
+			{name: "holders4", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 4) }},
+			{name: "holders6", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 16) }},
+			{name: "held4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 4) }},
+			{name: "held6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 16) }},
+			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
+			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
+		},
+		drops: []string{dataplane.DropBPDU, dataplane.DropMAC, dataplane.DropGateway, dataplane.DropAddress, dataplane.DropLoopback, dataplane.DropDHCP, dataplane.DropRA},
+		chains: []guardChain{
+			{name: "arp", rules: [][]expr.Any{
+				seq(network(arpSenderIP, 4), in("gateways4"), drop(dataplane.DropGateway)),
+				seq(arpHolder, back()),
+				seq(network(arpSenderIP, 4), in("held4"), drop(dataplane.DropAddress)),
+				seq(network(arpSenderIP, 4), in("fabric4"), drop(dataplane.DropLoopback)),
+			}},
+			{name: "ip4", rules: [][]expr.Any{
+				seq(udpFrom(dhcpServer), drop(dataplane.DropDHCP)),
+				seq(holder4, back()),
+				seq(network(ip4From, 4), in("gateways4"), drop(dataplane.DropGateway)),
+				seq(network(ip4From, 4), in("held4"), drop(dataplane.DropAddress)),
+				seq(network(ip4From, 4), in("fabric4"), drop(dataplane.DropLoopback)),
+			}},
+			{name: "source6", rules: [][]expr.Any{
+				seq(holder6, back()),
+				seq(network(ip6From, 16), in("gateways6"), drop(dataplane.DropGateway)),
+				seq(network(ip6From, 16), in("held6"), drop(dataplane.DropAddress)),
+				seq(network(ip6From, 16), in("fabric6"), drop(dataplane.DropLoopback)),
+			}},
+			{name: "advert", rules: [][]expr.Any{
+				seq(transport(neighborTargetField, 16), in("gateways6"), drop(dataplane.DropGateway)),
+				seq(target6, goTo("source6")),
+				seq(transport(neighborTargetField, 16), in("held6"), drop(dataplane.DropAddress)),
+				goTo("source6"),
+			}},
+			{name: "ip6", rules: [][]expr.Any{
+				seq(icmp(routerAdvert), drop(dataplane.DropRA)),
+				seq(icmp(redirect), drop(dataplane.DropRA)),
+				seq(udpFrom(dhcp6Server), drop(dataplane.DropDHCP)),
+				seq(icmp(neighborAdvert), goTo("advert")),
+				goTo("source6"),
+			}},
+			{name: "source", rules: [][]expr.Any{
+				seq(protocol(unix.ETH_P_IP), goTo("ip4")),
+				seq(protocol(unix.ETH_P_IPV6), goTo("ip6")),
+				seq(protocol(unix.ETH_P_ARP), goTo("arp")),
+			}},
+			{name: "guest", rules: [][]expr.Any{
+				seq(link(linkDestination, 6), masked(0xff, 0xff, 0xff, 0xff, 0xff, 0xf0), equal(0x01, 0x80, 0xc2, 0, 0, 0), drop(dataplane.DropBPDU)),
+				seq(place, goTo("source")),
+				seq(link(linkSource, 6), in("placed"), drop(dataplane.DropMAC)),
+				goTo("source"),
+			}},
+			{name: "prerouting", hook: nftables.ChainHookPrerouting, prio: -200, rules: [][]expr.Any{
+				seq(portIn("guests"), jump("guest")),
+			}},
+		},
+	}
+}
+
+// guardNode is what packets to the node and through it are kept from. What
+// comes from a guest is told by the segment's bridge, so that a guest's first
+// packet is judged too.
+func guardNode(local netip.Addr) guardFamily {
+	const bgp, vxlan = 179, 4789
+	from4 := seq(ipFamily(unix.NFPROTO_IPV4), network(ip4From, 4))
+	from6 := seq(ipFamily(unix.NFPROTO_IPV6), network(ip6From, 16))
+	to := func(proto byte) []expr.Any { return seq(layer4(proto), transport(portTo, 2)) }
+	loopbacks := [][]expr.Any{
+		seq(from4, in("fabric4"), drop(dataplane.DropLoopback)),
+		seq(from6, in("fabric6"), drop(dataplane.DropLoopback)),
+	}
+	input := [][]expr.Any{
+		seq(portIn("bridges"), goTo("local")),
+		seq(portIn("ports"), ipFamily(unix.NFPROTO_IPV4), to(unix.IPPROTO_TCP), port(bgp), drop(dataplane.DropBGP)),
+		seq(portIn("ports"), ipFamily(unix.NFPROTO_IPV6), to(unix.IPPROTO_TCP), port(bgp), network(ip6From, 2), masked(0xff, 0xc0), differs(0xfe, 0x80), drop(dataplane.DropBGP)),
+	}
+	if local.IsValid() {
+		input = append(input, seq(ipFamily(unix.NFPROTO_IPV4), to(unix.IPPROTO_UDP), port(vxlan), network(ip4To, 4), equal(local.AsSlice()...),
+			network(ip4From, 4), notIn("vteps"), drop(dataplane.DropVXLAN)))
+	}
+	return guardFamily{
+		family: nftables.TableFamilyINet,
+		sets: []guardSet{
+			{name: "bridges", types: []nftables.SetDatatype{nftables.TypeIFName}, elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.Bridges) }},
+			{name: "ports", types: []nftables.SetDatatype{nftables.TypeIFName}, elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.Ports) }},
+			{name: "vteps", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.VTEPs, 4) }},
+			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
+			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
+			{name: "tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(bgp, 2379, 2380)},               // BGP, the store
+			{name: "udp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, vxlan, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
+		},
+		drops: []string{dataplane.DropLoopback, dataplane.DropService, dataplane.DropFragments, dataplane.DropVXLAN, dataplane.DropBGP},
+		chains: []guardChain{
+			{name: "services", rules: [][]expr.Any{
+				seq(ipFamily(unix.NFPROTO_IPV4), network(ip4Fragment, 2), masked(0x1f, 0xff), differs(0, 0), drop(dataplane.DropFragments)),
+				seq(ipFamily(unix.NFPROTO_IPV6), fragmentHeader(), drop(dataplane.DropFragments)),
+				seq(to(unix.IPPROTO_TCP), in("tcp"), drop(dataplane.DropService)),
+				seq(to(unix.IPPROTO_UDP), in("udp"), drop(dataplane.DropService)),
+			}},
+			{name: "local", rules: append(loopbacks[:2:2], goTo("services"))},
+			{name: "through", rules: append(append([][]expr.Any{
+				// Where bridge-nf-call-iptables is on, what is only bridged comes
+				// here too: packets that another node has routed to a guest.
+				seq(meta(expr.MetaKeyOIFNAME), in("bridges"), back()),
+			}, loopbacks...),
+				seq(ipFamily(unix.NFPROTO_IPV4), network(ip4To, 4), in("fabric4"), goTo("services")),
+				seq(ipFamily(unix.NFPROTO_IPV6), network(ip6To, 16), in("fabric6"), goTo("services")),
+			)},
+			{name: "input", hook: nftables.ChainHookInput, prio: -10, rules: input},
+			{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{seq(portIn("bridges"), jump("through"))}},
+		},
+	}
+}
+
+func services(ports ...uint16) func(dataplane.Guard) [][]byte {
+	return func(dataplane.Guard) [][]byte {
+		var keys [][]byte
+		for _, p := range ports {
+			keys = append(keys, binaryutil.BigEndian.PutUint16(p))
+		}
+		return keys
+	}
+}

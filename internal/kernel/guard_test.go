@@ -1,0 +1,160 @@
+package kernel_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"frond/internal/dataplane"
+)
+
+func addrs(texts ...string) []netip.Addr {
+	var all []netip.Addr
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
+	}
+	return all
+}
+
+func someGuard() dataplane.Guard {
+	return dataplane.Guard{
+		Bridges: []string{"br-blue"}, GuestPorts: []string{"vg1", "vg2"},
+		Fabric: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:10::/48")},
+		Local:  netip.MustParseAddr("10.0.200.1"), VTEPs: addrs("10.0.200.2", "10.0.200.3"), Ports: []string{"eth1"},
+		Gateways: addrs("172.16.0.1", "fd00:172::1", "fe80::68:ff:fe00:64"),
+		Holders: []dataplane.GuestAddress{
+			{MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}, IP: netip.MustParseAddr("172.16.0.11")},
+			{MAC: dataplane.MAC{2, 0, 0, 0, 0, 2}, IP: netip.MustParseAddr("fd00:172::12")},
+		},
+		Places: []dataplane.GuestPlace{{Port: "vg1", MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}}},
+	}
+}
+
+func (s *space) setGuard(g dataplane.Guard, changes bool, when string) {
+	s.t.Helper()
+	changed, err := s.kernel.SetGuard(g)
+	if err != nil {
+		s.t.Fatalf("%s: %v", when, err)
+	}
+	if changed != changes {
+		s.t.Errorf("%s: changed %v\n%s", when, changed, s.nft("list ruleset"))
+	}
+}
+
+// changesOfGuard are ways in which a guard may come to differ.
+func changesOfGuard() map[string]func(*dataplane.Guard) {
+	return map[string]func(*dataplane.Guard){
+		"ports": func(g *dataplane.Guard) { g.GuestPorts = []string{"vg1", "vg3"} },
+		"a guest gone": func(g *dataplane.Guard) {
+			g.Holders = g.Holders[:1]
+			g.Places = nil
+		},
+		"another prefix": func(g *dataplane.Guard) { g.Fabric = g.Fabric[1:] },
+		"no VTEPs":       func(g *dataplane.Guard) { g.VTEPs = nil },
+	}
+}
+
+func TestGuard(t *testing.T) {
+	s := newSpace(t)
+	s.nft("add table inet theirs")
+	s.setGuard(dataplane.Guard{}, false, "nothing to begin with")
+	g := someGuard()
+	s.setGuard(g, true, "first")
+	s.setGuard(g, false, "again")
+	rules := s.nft("list ruleset")
+	for _, part := range []string{
+		"table bridge frond-guard", "table inet frond-guard", "hook prerouting", "hook forward", `"br-blue"`, `"vg1"`, "02:00:00:00:00:01 . 172.16.0.11",
+		"@nh,112,32 @gateways4", "10.0.0.0/15", "icmpv6 type nd-router-advert", "udp sport 67", "udp dport 4789", "@vteps",
+	} {
+		if !strings.Contains(rules, part) {
+			t.Errorf("nft does not show %q:\n%s", part, rules)
+		}
+	}
+	handle := s.nft("-a list table bridge frond-guard")
+	for name, change := range changesOfGuard() {
+		changed := someGuard()
+		change(&changed)
+		if err := s.kernel.UpdateGuard(g, changed); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.setGuard(changed, false, name+", updated")
+		if err := s.kernel.UpdateGuard(changed, g); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.setGuard(g, false, name+", updated back")
+		s.setGuard(changed, true, name)
+		s.setGuard(changed, false, name+", again")
+		s.setGuard(g, true, name+", back")
+	}
+	if after := s.nft("-a list table bridge frond-guard"); after != handle {
+		t.Errorf("elements could not be changed without the rules:\n%s\n%s", handle, after)
+	}
+	for _, damage := range []string{
+		"delete table inet frond-guard", "delete table bridge frond-guard", "flush chain bridge frond-guard guest",
+		"insert rule bridge frond-guard ip4 accept", "add chain inet frond-guard more", "delete element bridge frond-guard guests { vg1 }",
+		"add element bridge frond-guard held4 { 192.0.2.1 }", "flush set inet frond-guard fabric4",
+	} {
+		s.nft(damage)
+		s.setGuard(g, true, damage)
+		s.setGuard(g, false, damage+", mended")
+	}
+	if err := s.kernel.UpdateGuard(dataplane.Guard{}, g); err == nil {
+		t.Error("rules were made without a look")
+	}
+	s.setGuard(dataplane.Guard{}, true, "removal")
+	if left := strings.TrimSpace(s.nft("list tables")); left != "table inet theirs" {
+		t.Errorf("after the removal there is %s", left)
+	}
+}
+
+func TestGuardOfManyGuests(t *testing.T) {
+	s := newSpace(t)
+	g := someGuard()
+	for i := range 10_000 {
+		ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
+		g.Holders = append(g.Holders, dataplane.GuestAddress{MAC: dataplane.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}, IP: ip})
+	}
+	s.setGuard(g, true, "first")
+	s.setGuard(g, false, "again")
+	g.Holders = slices.Delete(g.Holders, 100, 9000)
+	s.setGuard(g, true, "fewer")
+	s.setGuard(g, false, "fewer, again")
+}
+
+func BenchmarkSetGuard(b *testing.B) {
+	for _, count := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			s := newSpace(b)
+			g := someGuard()
+			for i := range count {
+				ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
+				g.Holders = append(g.Holders, dataplane.GuestAddress{MAC: dataplane.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}, IP: ip})
+			}
+			s.setGuard(g, true, "first")
+			all := g.Holders
+			for i := 0; b.Loop(); i++ {
+				g.Holders = all[:len(all)-1+i%2]
+				s.setGuard(g, i > 0 || len(g.Holders) < len(all), "one guest more or less")
+			}
+		})
+		b.Run(fmt.Sprintf("known %d", count), func(b *testing.B) {
+			s := newSpace(b)
+			g := someGuard()
+			for i := range count {
+				ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
+				g.Holders = append(g.Holders, dataplane.GuestAddress{MAC: dataplane.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}, IP: ip})
+			}
+			s.setGuard(g, true, "first")
+			less := g
+			less.Holders = less.Holders[1:]
+			for b.Loop() {
+				if err := errors.Join(s.kernel.UpdateGuard(g, less), s.kernel.UpdateGuard(less, g)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
