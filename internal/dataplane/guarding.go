@@ -25,6 +25,9 @@ const (
 	// somebody who changes rules all the time, and frond itself, do not keep a
 	// processor busy.
 	guardShare = 10
+	// Likewise between two changes of the rules: where guests move without end,
+	// as in a loop, others need the processor.
+	guardUpdateShare = 4
 )
 
 // Guarding keeps the kernel's guard as desired.
@@ -78,16 +81,22 @@ func (g *Guarding) Drops() ([]GuardDrop, error) { return g.target.GuardDrops() }
 // Run keeps the guard as desired until ctx ends, and leaves it in place.
 // Before the first Set it touches nothing.
 func (g *Guarding) Run(ctx context.Context) error {
-	look := time.NewTimer(guardInterval)
+	look, rest := time.NewTimer(guardInterval), time.NewTimer(0)
 	defer look.Stop()
-	changes := g.changes
+	defer rest.Stop()
+	changes, wake := g.changes, g.wake
 	var pause time.Duration
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-g.wake:
+		case <-wake:
+			begin := time.Now()
 			g.update()
+			rest.Reset(guardUpdateShare * time.Since(begin))
+			wake = nil // until then
+		case <-rest.C:
+			wake = g.wake
 		case _, ok := <-changes:
 			if !ok {
 				changes = nil // the timer is left
