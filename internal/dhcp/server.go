@@ -17,16 +17,10 @@ import (
 type Wire interface {
 	// Frames are what guests of this node send to a DHCP server, and what they
 	// answer to ARP probes. It is never closed.
-	Frames() <-chan Frame
+	Frames() <-chan dataplane.GuestFrame
 	// Send sends a frame by a port, or by all guests' ports of the segment if
 	// the port has no name. One that cannot be sent is as one that is lost.
 	Send(port dataplane.LocalPort, frame []byte)
-}
-
-// Frame is an Ethernet frame that came in by a port.
-type Frame struct {
-	Port dataplane.LocalPort
-	Data []byte
 }
 
 // Config is what a server is made of.
@@ -51,7 +45,12 @@ type Server struct {
 	mu        sync.Mutex
 	segments  []Segment
 	neighbors map[dataplane.NeighborKey]dataplane.MAC // not yet taken in
+	report    Report
+	reported  time.Duration // when it was made
 }
+
+// reportInterval is how old a report may be.
+const reportInterval = 100 * time.Millisecond
 
 type answer struct {
 	batch   batch
@@ -123,7 +122,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if len(waiting) > 0 {
 			bound = s.bound
 		}
-		timer.Reset(a.wake(clock()) - clock())
+		timer.Reset(min(a.wake(clock()), s.tell(a)) - clock())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -220,11 +219,24 @@ func (s *Server) ask(ctx context.Context, f func(*agent, time.Duration)) bool {
 	return false
 }
 
-// Report is what there is to say of the leases now.
-func (s *Server) Report(ctx context.Context) Report {
-	var r Report
-	s.ask(ctx, func(a *agent, now time.Duration) { r = a.report(now) })
-	return r
+// tell makes the report anew if it is old, and returns when to do so again.
+func (s *Server) tell(a *agent) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.config.Clock()
+	if now-s.reported < reportInterval {
+		return s.reported + reportInterval
+	}
+	s.report, s.reported = a.report(now), now
+	return now + time.Minute
+}
+
+// Report is what there is to say of the leases now. It is not changed after it
+// was returned.
+func (s *Server) Report() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report
 }
 
 // Leases are those of a segment, or all for the empty name, by address.
