@@ -16,6 +16,11 @@ import (
 // frond's.
 const requestTable = "frond-dhcp"
 
+// beforeBridged is NF_BR_PRI_FILTER_BRIDGED: with br_netfilter in the kernel
+// and net.bridge.bridge-nf-call-iptables set, what comes after it and up to
+// NF_BR_PRI_BRNF, 0, does not see the bridge's IP packets.
+const beforeBridged = -200
+
 // SetRequests keeps requests to DHCP servers off the fabric on exactly these
 // segments, those with DHCP: they do not leave by the VXLAN device, and the
 // bridge's host, whose gateway address a guest may send them to, does not
@@ -50,7 +55,7 @@ func addRequests(conn *nftables.Conn, family nftables.TableFamily, hook *nftable
 			table = conn.AddTable(&nftables.Table{Family: family, Name: requestTable})
 			chain = conn.AddChain(&nftables.Chain{
 				Table: table, Name: "requests", Type: nftables.ChainTypeFilter,
-				Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+				Hooknum: hook, Priority: nftables.ChainPriorityRef(beforeBridged),
 			})
 		}
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: requestRule(key, device(s))})
