@@ -9,6 +9,7 @@ import (
 
 	"frond/internal/dataplane"
 	"frond/internal/dhcp"
+	"frond/internal/fabric"
 	"frond/internal/plan"
 	"frond/internal/status"
 )
@@ -65,7 +66,8 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 	for _, d := range p.DHCP(portMTU) {
 		s := dhcp.Segment{
 			Name: d.Name, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU,
-			Lease: d.DHCP.Lease, Grace: grace, DNS: d.DHCP.DNS,
+			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.DHCP.DNS, Search: d.DHCP.Search, NTP: d.DHCP.NTP,
+			BootFile: d.DHCP.BootFile, NextServer: d.DHCP.NextServer,
 		}
 		if d.Gateway != nil {
 			s.Router = d.Gateway.Address
@@ -73,12 +75,25 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 		for _, r := range d.DHCP.Ranges {
 			s.Ranges = append(s.Ranges, dhcp.Range(r))
 		}
+		for _, r := range d.DHCP.Routes {
+			s.Routes = append(s.Routes, dhcp.Route{Prefix: r.To, Via: r.Via})
+		}
+		for _, r := range d.DHCP.Reservations {
+			s.Reservations = append(s.Reservations, dhcp.Reservation{Client: clientOf(r), Address: r.Address, Hostname: r.Name})
+		}
 		all = append(all, s)
 	}
 	return all
 }
 
-const grace = time.Hour
+// clientOf is whom an address is reserved for; the document is valid.
+func clientOf(r fabric.Reservation) (c dhcp.Client) {
+	if mac, err := dataplane.ParseMAC(r.MAC); err == nil {
+		return dhcp.ClientOf(mac)
+	}
+	_ = c.UnmarshalText([]byte(r.ClientID))
+	return c
+}
 
 // judgeDHCP puts on the board what is wrong with guests' addresses.
 func (l *loop) judgeDHCP(now time.Time) {
