@@ -27,34 +27,35 @@ func newBook() *book {
 // apply takes in what the store tells. What is older than what is known
 // already, from the answer to a transaction, is passed over.
 func (b *book) apply(c Change, now time.Duration) {
-	if c.Revision < b.revision {
-		if !c.Whole {
-			return
-		}
-		// A backup was restored, or an answer was faster than the watch, which
-		// then tells it once more.
-		for _, e := range b.entries {
-			b.forget(e)
-			b.changed = append(b.changed, e.address)
-		}
+	restored := c.Whole && c.Revision < b.revision // from a backup
+	if c.Revision < b.revision && !restored {
+		return
 	}
 	b.revision = c.Revision
 	if c.Whole {
-		named := make(map[string]bool, len(c.Records))
-		for _, r := range c.Records {
-			named[r.Key] = true
-		}
-		for a := range b.entries {
-			if key := leasesPrefix + a.String(); !named[key] {
-				b.deleted(key, c.Revision)
-			}
-		}
+		b.prune(c, restored)
 	}
 	for _, key := range c.Deleted {
 		b.deleted(key, c.Revision)
 	}
 	for _, r := range c.Records {
 		b.note(r, now)
+	}
+}
+
+// prune forgets what is not there any more. In a store that was restored,
+// revisions begin anew: what is not exactly as it was is another record.
+func (b *book) prune(c Change, restored bool) {
+	there := make(map[string]int64, len(c.Records))
+	for _, r := range c.Records {
+		there[r.Key] = r.Modified
+	}
+	for a, e := range b.entries {
+		modified, ok := there[leasesPrefix+a.String()]
+		if restored && modified != e.modified || !ok && e.modified <= c.Revision {
+			b.forget(e)
+			b.changed = append(b.changed, a)
+		}
 	}
 }
 

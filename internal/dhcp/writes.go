@@ -175,10 +175,9 @@ func (a *agent) requeue(b batch) {
 
 func (a *agent) carriedOut(b batch, revision int64, now time.Duration) {
 	for i, w := range b.writes {
-		key := leasesPrefix + w.address.String()
-		if w.delete {
-			a.book.deleted(key, revision)
-		} else {
+		// That a record is gone, the watch tells: what it has yet to tell of the
+		// time before would bring it back otherwise.
+		if !w.delete {
 			a.book.put(w.address, b.leases[i], revision, now)
 		}
 	}
