@@ -366,7 +366,7 @@ func TestPoolThatIsFull(t *testing.T) {
 	b := newBench(t, newMemory(), "n1", s)
 	for i := range 10 {
 		b.lease(i)
-		conditions := b.a.report(b.now).Conditions
+		conditions := b.a.report().Conditions
 		if is := len(conditions) == 1 && conditions[0].Name == ConditionPool; is != (i >= 8) {
 			t.Errorf("with %d of 10 leased there is %+v", i+1, conditions)
 		}

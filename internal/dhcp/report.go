@@ -49,7 +49,7 @@ type Lease struct {
 	Kept     time.Duration // how long others do not get it
 }
 
-func (a *agent) report(now time.Duration) Report {
+func (a *agent) report() Report {
 	r := Report{Counts: a.counts, Waiting: len(a.jobs), Unwritten: len(a.writes.pending)}
 	for _, s := range a.byPrefix {
 		p := Pool{Segment: s.Name, Size: s.pool.usable, Used: s.pool.usable - s.pool.frees}

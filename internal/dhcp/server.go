@@ -206,17 +206,15 @@ func (s *Server) commit(ctx context.Context, b batch) {
 	}
 }
 
-// ask has f run with the agent and waits for it; false if Run has ended.
-func (s *Server) ask(ctx context.Context, f func(*agent, time.Duration)) bool {
+// ask has f run with the agent and waits for it; it is not run if Run has ended.
+func (s *Server) ask(ctx context.Context, f func(*agent, time.Duration)) {
 	done := make(chan struct{})
 	select {
 	case s.requests <- func(a *agent, now time.Duration) { defer close(done); f(a, now) }:
 		<-done
-		return true
 	case <-s.quit:
 	case <-ctx.Done():
 	}
-	return false
 }
 
 // tell makes the report anew if it is old, and returns when to do so again.
@@ -227,7 +225,7 @@ func (s *Server) tell(a *agent) time.Duration {
 	if now-s.reported < reportInterval {
 		return s.reported + reportInterval
 	}
-	s.report, s.reported = a.report(now), now
+	s.report, s.reported = a.report(), now
 	return now + time.Minute
 }
 

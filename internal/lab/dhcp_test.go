@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,5 +141,34 @@ func TestDHCP(t *testing.T) {
 	_ = listen.Wait()
 	if crossing.Len() > 0 {
 		t.Errorf("requests cross the fabric:\n%s", crossing.String())
+	}
+}
+
+// BenchmarkDHCP has many guests on three nodes ask at once: how long until the
+// last has its address.
+func BenchmarkDHCP(b *testing.B) {
+	const guests = 300
+	w := populate(b, "dhcpbench", SpineLeaf(2, 3), guests, leasing)
+	w.steady()
+	for b.Loop() {
+		addresses := make([]string, guests)
+		begun := time.Now()
+		var asking sync.WaitGroup
+		for i, g := range w.Topology.Guests {
+			asking.Go(func() {
+				out, err := w.shell(g.Name, "udhcpc -i eth0 -f -q -n -t 20 -T 1 -s /bin/true")
+				_, rest, _ := strings.Cut(out, "lease of ")
+				addresses[i], _, _ = strings.Cut(rest, " ")
+				if err != nil || addresses[i] == "" {
+					b.Errorf("%s: %v\n%s", g.Name, err, out)
+				}
+			})
+		}
+		asking.Wait()
+		b.ReportMetric(time.Since(begun).Seconds(), "s-all")
+		slices.Sort(addresses)
+		if different := len(slices.Compact(addresses)); different != guests {
+			b.Errorf("%d guests have %d addresses", guests, different)
+		}
 	}
 }
