@@ -281,13 +281,14 @@ func (c *client) act() {
 	holds := c.address.IsValid() && c.clock() < c.until
 	switch n := w.random.IntN(20); {
 	case n == 0:
-		c.node = w.nodes[w.random.IntN(len(w.nodes))]
-		w.logf("client %d moves to %s", c.number, c.node.name)
-		c.ask(dhcpv4.MessageTypeRequest, wanting(c.address))
+		c.move()
 	case n == 1 && holds:
-		w.logf("client %d releases %s", c.number, c.address)
 		c.ask(dhcpv4.MessageTypeRelease, having(c.address))
+		w.logf("client %d releases %s", c.number, c.address)
 		c.until, c.trying = 0, false
+		if w.random.IntN(2) == 0 { // and regrets it elsewhere, as none should
+			w.later(w.upTo(time.Minute), c.move)
+		}
 	case n == 2: // it is off, and its lease runs out
 	case n == 3:
 		c.ask(dhcpv4.MessageTypeDiscover)
@@ -298,6 +299,13 @@ func (c *client) act() {
 	default:
 		c.ask(dhcpv4.MessageTypeDiscover)
 	}
+}
+
+// move has a client be on another node, and ask for the address that it had.
+func (c *client) move() {
+	c.node = c.w.nodes[c.w.random.IntN(len(c.w.nodes))]
+	c.w.logf("client %d moves to %s", c.number, c.node.name)
+	c.ask(dhcpv4.MessageTypeRequest, wanting(c.address))
 }
 
 func (c *client) clock() time.Duration { return time.Duration(float64(c.w.now) * c.rate) }
