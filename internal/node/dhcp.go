@@ -52,7 +52,7 @@ func (l *loop) applyDHCP() {
 		return
 	}
 	l.leases.filtered, l.leases.problem = filtered, status.Condition{}
-	if err := l.filter.SetRequests(filtered); err != nil {
+	if err := l.requests.SetRequests(filtered); err != nil {
 		l.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
 		l.leases.problem = status.Condition{
 			Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: err.Error(), Since: time.Now(),

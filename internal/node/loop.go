@@ -29,7 +29,7 @@ type parts struct {
 	elected   electedGateways
 	held      heldGateways
 	addresses guestAddresses
-	filter    requestFilter
+	requests  requestFilter
 	way       uplinkWatch
 	nat       sourceNAT
 	guard     guardKeeper

@@ -158,7 +158,7 @@ func (n *Node) Run(ctx context.Context) error {
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
-		way: way, nat: nat, guard: guarding, addresses: addresses, filter: target,
+		way: way, nat: nat, guard: guarding, addresses: addresses, requests: target,
 	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)

@@ -75,7 +75,7 @@ func newRig(t *testing.T) *rig {
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
-		way: r.way, nat: r.nat, guard: r.guard, addresses: r.dhcp, filter: r.dhcp,
+		way: r.way, nat: r.nat, guard: r.guard, addresses: r.dhcp, requests: r.dhcp,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
