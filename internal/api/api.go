@@ -40,6 +40,11 @@ type Backend interface {
 	Drain(ctx context.Context, node string, drained bool) error
 	// Guard returns what peers and guests do that the document does not let them.
 	Guard() status.Guard
+	// Leases returns the addresses that guests of the segment of that name
+	// have, of all segments for the empty name.
+	Leases(ctx context.Context, segment string) []status.Lease
+	// Release ends the lease of an address that this node has given.
+	Release(ctx context.Context, address netip.Addr) error
 	// Nodes returns the nodes of the fabric as the document has them.
 	Nodes() []status.Host
 	// Forwarding says what the kernel does with a packet to a destination.
@@ -66,6 +71,8 @@ const (
 	gatewaysPath   = "/v1/gateways"
 	drainPath      = "/v1/gateways/drain"
 	undrainPath    = "/v1/gateways/undrain"
+	leasesPath     = "/v1/leases"
+	releasePath    = "/v1/leases/release"
 	nodesPath      = "/v1/nodes"
 	forwardingPath = "/v1/forwarding"
 	reloadPath     = "/v1/reload"
@@ -128,6 +135,11 @@ type EVPN struct {
 // Gateways is the body of GET /v1/gateways.
 type Gateways struct {
 	Gateways []status.Gateway `json:"gateways"`
+}
+
+// Leases is the body of GET /v1/leases.
+type Leases struct {
+	Leases []status.Lease `json:"leases"`
 }
 
 // Nodes is the body of GET /v1/nodes.

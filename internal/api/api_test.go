@@ -45,6 +45,17 @@ func (a *agent) Thaw(_ context.Context, station, segment string) error {
 	return a.thaw(station, segment)
 }
 
+func (a *agent) Leases(_ context.Context, segment string) []status.Lease {
+	if segment == "" {
+		return nil
+	}
+	return []status.Lease{{Segment: segment, Address: "172.16.0.11"}}
+}
+
+func (a *agent) Release(_ context.Context, address netip.Addr) error {
+	return errors.New(address.String())
+}
+
 func (a *agent) Drain(_ context.Context, node string, drained bool) error {
 	return a.drain(node, drained)
 }
@@ -189,6 +200,10 @@ func TestRaw(t *testing.T) {
 		{"POST", "/v1/down", 204, ""},
 		{"POST", "/v1/macs/thaw?station=172.16.0.11&segment=blue", 422, `{"error":"172.16.0.11 on blue"}`},
 		{"GET", "/v1/macs/thaw", 404, `{"error":"this agent does not know GET /v1/macs/thaw"}`},
+		{"GET", "/v1/leases", 200, `{"leases":[]}`},
+		{"GET", "/v1/leases?segment=blue", 200, `{"leases":[{"segment":"blue","address":"172.16.0.11","mac":"","state":"","node":"","keptSeconds":0}]}`},
+		{"POST", "/v1/leases/release?address=172.16.0.11", 422, `{"error":"172.16.0.11"}`},
+		{"POST", "/v1/leases/release?address=x", 400, `{"error":"address \"x\" is none: write it as 172.16.0.11"}`},
 		{"GET", "/v1/gateways", 200, `{"gateways":[]}`},
 		{"POST", "/v1/gateways/drain?node=leaf1", 422, `{"error":"leaf1 true"}`},
 		{"POST", "/v1/gateways/undrain?node=leaf1", 422, `{"error":"leaf1 false"}`},

@@ -115,6 +115,23 @@ func (c *Client) Gateways(ctx context.Context) ([]status.Gateway, error) {
 	return body.Gateways, err
 }
 
+// Leases asks for the addresses of a segment's guests, of all segments' for the
+// empty name.
+func (c *Client) Leases(ctx context.Context, segment string) ([]status.Lease, error) {
+	path := leasesPath
+	if segment != "" {
+		path += "?" + url.Values{"segment": {segment}}.Encode()
+	}
+	var body Leases
+	err := c.ask(ctx, http.MethodGet, path, &body)
+	return body.Leases, err
+}
+
+// Release ends the lease of an address that the node has given.
+func (c *Client) Release(ctx context.Context, address string) error {
+	return c.ask(ctx, http.MethodPost, releasePath+"?"+url.Values{"address": {address}}.Encode(), nil)
+}
+
 // Drain has elected gateways leave a node and not come back, or with false lets
 // them come again. It returns when all nodes are told.
 func (c *Client) Drain(ctx context.Context, node string, drained bool) error {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"frond/internal/status"
@@ -71,6 +72,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+gatewaysPath, h.gateways)
 	mux.HandleFunc("POST "+drainPath, h.drain(true))
 	mux.HandleFunc("POST "+undrainPath, h.drain(false))
+	mux.HandleFunc("GET "+leasesPath, h.leases)
+	mux.HandleFunc("POST "+releasePath, h.release)
 	mux.HandleFunc("GET "+nodesPath, h.nodes)
 	mux.HandleFunc("GET "+forwardingPath, h.forwarding)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
@@ -134,6 +137,22 @@ func (h handler) thaw(w http.ResponseWriter, r *http.Request) {
 
 func (h handler) gateways(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, http.StatusOK, Gateways{orEmpty(h.backend.Gateways())})
+}
+
+func (h handler) leases(w http.ResponseWriter, r *http.Request) {
+	h.answer(w, http.StatusOK, Leases{orEmpty(h.backend.Leases(r.Context(), r.URL.Query().Get("segment")))})
+}
+
+func (h handler) release(w http.ResponseWriter, r *http.Request) {
+	text := r.URL.Query().Get("address")
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		h.fail(w, http.StatusBadRequest, fmt.Errorf("address %q is none: write it as 172.16.0.11", text))
+		return
+	}
+	h.change("release", http.StatusUnprocessableEntity, func(ctx context.Context) error {
+		return h.backend.Release(ctx, address)
+	})(w, r)
 }
 
 func (h handler) drain(drained bool) http.HandlerFunc {

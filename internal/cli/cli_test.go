@@ -39,6 +39,7 @@ type backend struct {
 	evpn     []status.EVPNRoute
 	gateways []status.Gateway
 	guard    status.Guard
+	leases   []status.Lease
 	refusal  error // of reload, down, thaw and drain
 
 	nodes      []status.Host
@@ -56,8 +57,10 @@ func (b backend) Forwarding(_ context.Context, to status.Destination) (status.Fo
 	return b.forwarding[to], nil
 }
 
-func (b backend) Gateways() []status.Gateway                { return b.gateways }
-func (b backend) Drain(context.Context, string, bool) error { return b.refusal }
+func (b backend) Gateways() []status.Gateway                    { return b.gateways }
+func (b backend) Leases(context.Context, string) []status.Lease { return b.leases }
+func (b backend) Release(context.Context, netip.Addr) error     { return b.refusal }
+func (b backend) Drain(context.Context, string, bool) error     { return b.refusal }
 
 func (b backend) Thaw(context.Context, string, string) error { return b.refusal }
 
@@ -192,6 +195,7 @@ func TestExitCodes(t *testing.T) {
 		{"macs thaw --socket " + nobody + " 02:67:00:00:00:01", 1, "", "no agent answers"},
 		{"macs thaw", 2, "", "see frond macs thaw --help"},
 		{"drain --socket " + good + " leaf1", 0, "leaf1: its elected gateways move to other nodes", ""},
+		{"leases release --socket " + good + " 172.16.0.11", 0, "172.16.0.11: its lease is ended", ""},
 		{"undrain --socket " + good + " leaf1", 0, "leaf1: elected gateways may come to it again", ""},
 		{"drain --socket " + broken + " leaf1", 1, "", "frond: drain: fabric.yaml"},
 		{"drain", 2, "", "see frond drain --help"},

@@ -26,6 +26,7 @@ func labGuestCommand(name *string) *cobra.Command {
 
 func labGuestAdd(name *string) *cobra.Command {
 	var segment string
+	var dhcp bool
 	cmd := &cobra.Command{
 		Use:               "add NODE",
 		Short:             "Add a guest on a node",
@@ -40,12 +41,17 @@ func labGuestAdd(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			g.DHCP = dhcp
 			if err := l.AddGuest(cmd.Context(), g); err != nil {
+				return err
+			}
+			if g, err = l.Guest(g.Name); err != nil {
 				return err
 			}
 			return printf(cmd, "Guest %s is on %s, segment %s, with %s and %s.\n", g.Name, g.Node, g.Segment, g.MAC, g.Address)
 		},
 	}
+	cmd.Flags().BoolVar(&dhcp, "dhcp", false, "it asks for its address, by udhcpc")
 	cmd.Flags().StringVar(&segment, "segment", "", "which segment (default: the document's first)")
 	return cmd
 }
@@ -98,7 +104,7 @@ func withGuest(cmd *cobra.Command, name, guest string, do func(context.Context, 
 }
 
 // addGuests puts the guests that were asked for on the segments that are up.
-func addGuests(cmd *cobra.Command, l *lab.Lab, n int, p *progress) error {
+func addGuests(cmd *cobra.Command, l *lab.Lab, n int, dhcp bool, p *progress) error {
 	f, err := l.Fabric()
 	if err != nil {
 		return err
@@ -109,6 +115,7 @@ func addGuests(cmd *cobra.Command, l *lab.Lab, n int, p *progress) error {
 	}
 	for i, g := range guests {
 		p.step("adding guests", i, n)
+		g.DHCP = dhcp
 		if err := l.AddGuest(cmd.Context(), g); err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ type labUp struct {
 	cableFile     string
 	cables        []string
 	guests        int
+	dhcp          bool
 	exits         int
 	wait          time.Duration
 }
@@ -64,6 +65,7 @@ every other node. Exits are cabled to the namespace internet, in which
 	flags.StringVarP(&up.document, "file", "f", "", "document whose nodes are built")
 	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
 	flags.IntVar(&up.guests, "guests", 0, "number of guests, spread over the nodes of the document's first segment; one is made if need be")
+	flags.BoolVar(&up.dhcp, "dhcp", false, "guests ask for their addresses, by udhcpc")
 	flags.DurationVar(&up.wait, "wait", 15*time.Second, "how long to wait until all peers are there")
 	return cmd
 }
@@ -96,7 +98,7 @@ func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
 	if err != nil {
 		return err
 	}
-	if err := addGuests(cmd, l, u.guests, p); err != nil {
+	if err := addGuests(cmd, l, u.guests, u.dhcp, p); err != nil {
 		return err
 	}
 	p.end()
@@ -160,8 +162,8 @@ func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
 		return lab.Topology{}, lab.Source{}, err
 	}
 	document := lab.Document(name, topology)
-	if u.guests > 0 {
-		document = lab.WithSegment(document, topology)
+	if u.guests > 0 || u.dhcp {
+		document = lab.WithSegment(document, topology, u.dhcp)
 	}
 	f, err := fabric.Parse("fabric.yaml", document, ".")
 	if err != nil {

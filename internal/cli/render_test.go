@@ -122,6 +122,9 @@ func TestGolden(t *testing.T) {
 		"evpn-none.txt":            renderEVPN(api.EVPN{}, wide),
 		"gateways.txt":             renderGateways(someGateways(), wide),
 		"gateways-80.txt":          renderGateways(someGateways(), narrow),
+		"leases.txt":               renderLeases(someLeases(), wide),
+		"leases-80.txt":            renderLeases(someLeases(), narrow),
+		"leases-none.txt":          renderLeases(api.Leases{}, wide),
 		"gateways-none.txt":        renderGateways(api.Gateways{}, wide),
 	} {
 		golden(t, name, text)

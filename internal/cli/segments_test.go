@@ -67,15 +67,27 @@ func someGuard() status.Guard {
 	}
 }
 
+func someLeases() api.Leases {
+	since, ends := ago(26*time.Hour), ago(-7*time.Minute)
+	return api.Leases{Leases: []status.Lease{
+		{Segment: "blue", Address: "172.16.0.11", Client: "01020000000001", MAC: "02:00:00:00:00:01", Hostname: "web1", State: "leased",
+			Node: "leaf1", Port: "vg1", Since: &since, Ends: &ends, KeptSeconds: 4020.5},
+		{Segment: "blue", Address: "172.16.0.12", Client: "ff0000000001", MAC: "02:00:00:00:00:02", State: "ended",
+			Node: "leaf2", Port: "vg2", Since: &since, Ends: &since},
+		{Segment: "blue", Address: "172.16.0.13", MAC: "02:00:00:00:00:03", State: "declined", Node: "leaf2", KeptSeconds: 1700},
+	}}
+}
+
 // overlayBackend is a healthy agent with guests.
 func overlayBackend() backend {
 	return backend{snapshot: healthyNode(), routes: someRouteList().Routes,
-		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways, guard: someGuard()}
+		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways, guard: someGuard(),
+		leases: someLeases().Leases}
 }
 
 func TestOverlayJSON(t *testing.T) {
 	socket := serve(t, overlayBackend())
-	for _, verb := range []string{"segments", "macs", "evpn", "gateways", "guard"} {
+	for _, verb := range []string{"segments", "macs", "evpn", "gateways", "guard", "leases"} {
 		code, stdout, stderr := command(t, testRoot(), verb, "-o", "json", "--socket", socket)
 		if code != 0 || stderr != "" {
 			t.Errorf("frond %s: exit code %d, %s", verb, code, stderr)

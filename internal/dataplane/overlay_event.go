@@ -33,6 +33,12 @@ type LocalPort struct {
 	Port string
 }
 
+// GuestFrame is an Ethernet frame that came in by a guests' port.
+type GuestFrame struct {
+	Port LocalPort
+	Data []byte
+}
+
 // LocalAddresses tells of IP addresses that guests on ports of this node
 // were heard to speak from, in ARP (RFC 826) and neighbour discovery
 // (RFC 4861).

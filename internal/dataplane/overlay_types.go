@@ -79,6 +79,9 @@ type Segment struct {
 	// The bridge as a whole learns MACsPerBridge times as many.
 	MACLimit int
 	Gateway  Gateway
+	// DHCP tells that each node answers its own guests, so that no request is
+	// to cross the fabric.
+	DHCP bool
 }
 
 // Gateway is the segment's default router. The zero Gateway is none.

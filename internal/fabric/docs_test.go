@@ -24,8 +24,12 @@ var sectionOf = map[string]string{
 	"Segment":               "segment",
 	"segments.NAME.gateway": "gateway",
 	"segments.NAME.dhcp":    "dhcp",
-	"Store":                 "store",
-	"Guard":                 "guard",
+
+	"segments.NAME.dhcp.routes[]":          "route",
+	"segments.NAME.dhcp.reservations.NAME": "reservation",
+
+	"Store": "store",
+	"Guard": "guard",
 }
 
 func reference(t *testing.T) string {

@@ -20,9 +20,13 @@ var keysOf = map[string][]string{
 	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
-	"dhcp":     {"range", "dns", "lease"},
-	"guard":    {"routes", "guests"},
-	"store":    {"members", "endpoints", "ca_file", "cert_file", "key_file"},
+	"dhcp": {
+		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations",
+	},
+	"route":       {"to", "via"},
+	"reservation": {"mac", "client_id", "address"},
+	"store":       {"members", "endpoints", "ca_file", "cert_file", "key_file"},
+	"guard":       {"routes", "guests"},
 }
 
 // Defaults of what the document leaves out.
@@ -32,6 +36,7 @@ const (
 	defaultHold          = 9 * time.Second
 	defaultPreference    = 100
 	defaultLease         = 10 * time.Minute
+	defaultGrace         = time.Hour
 	defaultMACLimit      = 1000
 )
 

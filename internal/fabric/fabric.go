@@ -137,19 +137,6 @@ type Gateway struct {
 	Locality bool
 }
 
-// DHCP is what a segment's guests are offered (RFC 2131).
-type DHCP struct {
-	Ranges []AddressRange // inside the segment's IPv4 prefix, disjoint, without the gateway
-	DNS    []netip.Addr
-	Lease  time.Duration // 10 m unless set
-}
-
-// AddressRange is an inclusive range of addresses.
-type AddressRange struct{ First, Last netip.Addr }
-
-// String gives the range as the document writes it.
-func (r AddressRange) String() string { return r.First.String() + "-" + r.Last.String() }
-
 // Node returns the node of that name.
 func (f *Fabric) Node(name string) (Node, bool) {
 	for _, n := range f.Nodes {

@@ -3,7 +3,6 @@ package fabric
 import (
 	"net/netip"
 	"path"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -99,18 +98,6 @@ func decodeGateway(v value) (*Gateway, bool) {
 		Mode:       optional(m, "mode", Anycast, choose("mode of a gateway", Anycast, Elected)),
 		HostRoutes: optional(m, "host_routes", true, value.boolean),
 		Locality:   optional(m, "locality", false, value.boolean),
-	}, true
-}
-
-func decodeDHCP(v value) (*DHCP, bool) {
-	m, ok := v.object(keysOf["dhcp"])
-	if !ok {
-		return nil, false
-	}
-	return &DHCP{
-		Ranges: required(m, "range", "say which addresses guests get, as in range: 172.16.0.11-172.16.0.254", oneOrMore(addressRange)),
-		DNS:    optional(m, "dns", nil, list(0, address(anyFamily, "1.1.1.1"))),
-		Lease:  optional(m, "lease", defaultLease, duration(time.Minute, 365*24*time.Hour, time.Second, "10m")),
 	}, true
 }
 

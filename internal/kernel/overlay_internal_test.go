@@ -158,7 +158,7 @@ func FuzzOverlayInput(f *testing.F) {
 		if _, ok := sentBy(data, [8]byte{1}); ok != (len(data) >= offsetSentBy+4 && strings.HasPrefix(string(data[sizeEthernet:]), probeMark+"\x01\x00\x00\x00\x00\x00\x00\x00")) {
 			t.Errorf("taken for a probe: %v", ok)
 		}
-		board := newSwitchboard(new(overlayNews), func(uint32, dataplane.LocalPort) func() { return func() {} }, func(uint32) {})
+		board := newSwitchboard(new(overlayNews), noTap, noTap, func(uint32) {})
 		board.setSegments([]dataplane.Segment{{Bridge: "br"}})
 		for m := range parse(data) {
 			board.notice(m)
@@ -203,7 +203,7 @@ func TestOverlayNews(t *testing.T) {
 // A MAC that moves from port to port counts where it is.
 func TestSwitchboardMove(t *testing.T) {
 	news := new(overlayNews)
-	board := newSwitchboard(news, func(uint32, dataplane.LocalPort) func() { return func() {} }, func(uint32) {})
+	board := newSwitchboard(news, noTap, noTap, func(uint32) {})
 	board.setSegments([]dataplane.Segment{{Name: "blue", Bridge: "br", VXLAN: "vx", VNI: 100, MACLimit: 1}})
 	bridge := overlayLink{index: 1}
 	bridge.Name, bridge.Kind, bridge.Owned = "br", dataplane.KindBridge, true
@@ -241,3 +241,5 @@ func TestSwitchboardMove(t *testing.T) {
 		t.Errorf("then told of %v", got)
 	}
 }
+
+func noTap(uint32, dataplane.LocalPort) func() { return func() {} }

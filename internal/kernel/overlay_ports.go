@@ -21,6 +21,8 @@ type switchboard struct {
 	news     *overlayNews
 	// tap begins to listen to what guests say on a port, until it is closed.
 	tap func(index uint32, port dataplane.LocalPort) (closeTap func())
+	// serve hands over what guests of a port ask DHCP servers, until it is closed.
+	serve func(index uint32, port dataplane.LocalPort) (closeServe func())
 	// suspect is told of ports that may loop: new and newly cabled ones, and
 	// those that a MAC has moved between.
 	suspect func(index uint32)
@@ -37,15 +39,17 @@ type guestPort struct {
 	macs     map[dataplane.MAC]struct{} // that are told of
 	over     bool
 	closeTap func()
+	unserve  func() // nil: DHCP is not answered there
 }
 
-func newSwitchboard(news *overlayNews, tap func(uint32, dataplane.LocalPort) func(), suspect func(uint32)) *switchboard {
+func newSwitchboard(news *overlayNews, tap, serve func(uint32, dataplane.LocalPort) func(), suspect func(uint32)) *switchboard {
 	return &switchboard{
 		links:   make(map[uint32]overlayLink),
 		ports:   make(map[uint32]*guestPort),
 		where:   make(map[dataplane.MACKey]uint32),
 		news:    news,
 		tap:     tap,
+		serve:   serve,
 		suspect: suspect,
 	}
 }
@@ -132,6 +136,7 @@ func (s *switchboard) arrange(index uint32) {
 	if port, ok := s.ports[index]; ok {
 		port.limit = segment.MACLimit
 		if watched && port.LocalPort == want {
+			s.arrangeDHCP(index, port, segment.DHCP)
 			return
 		}
 		s.removePort(index, port)
@@ -146,10 +151,23 @@ func (s *switchboard) arrange(index uint32) {
 		macs:      make(map[dataplane.MAC]struct{}),
 		closeTap:  s.tap(index, want),
 	}
+	s.arrangeDHCP(index, s.ports[index], segment.DHCP)
+}
+
+// arrangeDHCP begins or ends to listen to what guests ask DHCP servers.
+func (s *switchboard) arrangeDHCP(index uint32, port *guestPort, wanted bool) {
+	switch {
+	case wanted && port.unserve == nil:
+		port.unserve = s.serve(index, port.LocalPort)
+	case !wanted && port.unserve != nil:
+		port.unserve()
+		port.unserve = nil
+	}
 }
 
 func (s *switchboard) removePort(index uint32, port *guestPort) {
 	port.closeTap()
+	s.arrangeDHCP(index, port, false)
 	for mac := range port.macs {
 		delete(s.where, dataplane.MACKey{VNI: port.VNI, MAC: mac})
 	}
@@ -160,8 +178,9 @@ func (s *switchboard) removePort(index uint32, port *guestPort) {
 // close ends all listening.
 func (s *switchboard) close() {
 	s.closed = true
-	for _, port := range s.ports {
+	for index, port := range s.ports {
 		port.closeTap()
+		s.arrangeDHCP(index, port, false)
 	}
 	clear(s.ports)
 }

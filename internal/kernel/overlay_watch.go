@@ -31,6 +31,7 @@ type OverlayWatch struct {
 	news   chan struct{} // capacity 1
 	reread chan struct{} // capacity 1: read everything, when it is time
 	guard  *loopGuard
+	guests *guestPorts
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -58,7 +59,8 @@ func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
 		reread: make(chan struct{}, 1),
 	}
 	w.guard = newLoopGuard(w)
-	w.board = newSwitchboard(&w.pending, w.tap, w.guard.suspect)
+	w.guests = newGuestPorts()
+	w.board = newSwitchboard(&w.pending, w.tap, w.serve, w.guard.suspect)
 	go w.run(ctx)
 	return w, nil
 }

@@ -27,7 +27,7 @@ func outward(t testing.TB, name string, exits int, change ...func(document strin
 	must(t, err)
 	topology, err := SpineLeaf(2, 2).WithExits(exits)
 	must(t, err)
-	document := string(WithSegment(Document(name, topology), topology))
+	document := string(WithSegment(Document(name, topology), topology, false))
 	for _, f := range change {
 		document = f(document)
 	}

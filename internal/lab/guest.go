@@ -23,6 +23,8 @@ type Guest struct {
 	Segment string       `json:"segment"`
 	MAC     string       `json:"mac"`
 	Address netip.Prefix `json:"address"` // with the segment's length
+	// DHCP has it ask for its address: what is there before is only its number.
+	DHCP bool `json:"dhcp,omitempty"`
 }
 
 // maxGuests bounds the guests of a lab.
@@ -125,7 +127,7 @@ func (l *Lab) AddGuest(ctx context.Context, g Guest) error {
 		if _, err := l.Guest(g.Name); err == nil {
 			return inputf("guest %s is there already", g.Name)
 		}
-		if err := l.makeGuest(ctx, g); err != nil {
+		if err := l.makeGuest(ctx, &g); err != nil {
 			return err
 		}
 		l.Topology.Guests = append(l.Topology.Guests, g)
@@ -133,7 +135,7 @@ func (l *Lab) AddGuest(ctx context.Context, g Guest) error {
 	})
 }
 
-func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
+func (l *Lab) makeGuest(ctx context.Context, g *Guest) error {
 	if err := makeNode(namespace(l.Name, g.Name)); err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
 	if err != nil {
 		return fmt.Errorf("guest %s: %w", g.Name, err)
 	}
-	bridge, err := l.bridgeOf(ctx, node, g)
+	bridge, err := l.bridgeOf(ctx, node, *g)
 	if err != nil {
 		return err
 	}
@@ -168,10 +170,13 @@ func (l *Lab) makeGuest(ctx context.Context, g Guest) error {
 	if err != nil {
 		return err
 	}
-	if err := setUpGuest(inside, segment, g); err != nil {
+	if err := setUpGuest(inside, segment, *g); err != nil {
 		return fmt.Errorf("set up guest %s: %w", g.Name, err)
 	}
-	return attach(node, g, bridge)
+	if err := attach(node, *g, bridge); err != nil || !g.DHCP {
+		return err
+	}
+	return l.lease(ctx, inside, g)
 }
 
 // guestSysctls make a guest forget none of its neighbours when its cable is
@@ -197,8 +202,9 @@ func setUpGuest(inside *netns.NS, s fabric.Segment, g Guest) error {
 		if err != nil {
 			return err
 		}
-		address := &net.IPNet{IP: g.Address.Addr().AsSlice(), Mask: net.CIDRMask(g.Address.Bits(), 32)}
-		if err := netlink.AddrAdd(eth0, &netlink.Addr{IPNet: address}); err != nil {
+		if g.DHCP {
+			s = withoutDHCP(s)
+		} else if err := addAddress(eth0, g.Address); err != nil {
 			return err
 		}
 		if err := netlink.LinkSetUp(eth0); err != nil {

@@ -29,7 +29,7 @@ func TestWithExits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := parseDocument(t, string(WithSegment(Document("lab", topology), topology)))
+		f := parseDocument(t, string(WithSegment(Document("lab", topology), topology, false)))
 		before := NextHops(topology)
 		topology, err = topology.WithInternet(f)
 		if err != nil {

@@ -547,4 +547,6 @@ func (a answers) Forwarding(context.Context, status.Destination) (status.Forward
 func (a answers) Gateways() []status.Gateway                { return nil }
 func (a answers) Drain(context.Context, string, bool) error { return nil }
 
-func (a answers) Guard() status.Guard { return status.Guard{} }
+func (a answers) Guard() status.Guard                           { return status.Guard{} }
+func (a answers) Leases(context.Context, string) []status.Lease { return nil }
+func (a answers) Release(context.Context, netip.Addr) error     { return nil }

@@ -21,7 +21,7 @@ func populate(t testing.TB, name string, topology Topology, n int, change ...fun
 	t.Helper()
 	path, err := program()
 	must(t, err)
-	document := WithSegment(Document(name, topology), topology)
+	document := WithSegment(Document(name, topology), topology, false)
 	for _, f := range change {
 		document = []byte(f(string(document)))
 	}

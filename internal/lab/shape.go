@@ -133,8 +133,9 @@ func Document(name string, t Topology) []byte {
 }
 
 // WithSegment is a document with a segment, blue, for the guests of all nodes
-// but spines and exits. Where there are exits, it has a gateway to them.
-func WithSegment(document []byte, t Topology) []byte {
+// but spines and exits. Where there are exits, it has a gateway to them; with
+// dhcp, addresses for guests, and a gateway that they are told of.
+func WithSegment(document []byte, t Topology, dhcp bool) []byte {
 	var nodes []string
 	for _, n := range t.Nodes {
 		if n.Role != fabric.Spine && n.Role != fabric.Exit {
@@ -144,6 +145,12 @@ func WithSegment(document []byte, t Topology) []byte {
 	gateway := ""
 	if slices.ContainsFunc(t.Nodes, func(n Node) bool { return n.Role == fabric.Exit }) {
 		gateway = `, prefix6: "fd00:172:16::/64", gateway: {address: 172.16.0.1, address6: "fd00:172:16::1"}`
+	}
+	if dhcp && gateway == "" {
+		gateway = ", gateway: {address: 172.16.0.1}"
+	}
+	if dhcp {
+		gateway += ", dhcp: {range: 172.16.1.0-172.16.99.255, dns: [172.16.0.1], search: [blue.test]}"
 	}
 	return fmt.Appendf(document, "segments:\n  blue: {vni: 100, nodes: [%s], prefix: 172.16.0.0/16%s}\n", strings.Join(nodes, ", "), gateway)
 }

@@ -28,6 +28,8 @@ type parts struct {
 	store     storeService
 	elected   electedGateways
 	held      heldGateways
+	addresses guestAddresses
+	requests  requestFilter
 	way       uplinkWatch
 	nat       sourceNAT
 	guard     guardKeeper
@@ -86,6 +88,7 @@ type loop struct {
 	gateways gateways
 	exit     exit
 	guarded  guarded
+	leases   leases
 
 	adopted   bool      // the kernel was looked at
 	began     bool      // desired sets are being handed down
@@ -157,6 +160,8 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			}
 			handed, l.handing = true, nil
 		case <-l.held.Changed():
+		case bound := <-l.addresses.Bound():
+			l.segments.stations.Observe(dataplane.LocalAddresses(bound))
 		case <-adopted:
 			l.adopted, adopted = true, nil
 		case event, ok := <-links:
@@ -302,6 +307,7 @@ func (l *loop) apply(now time.Time) {
 	l.applyGateways(now)
 	l.applySegments()
 	l.applyGuard(now)
+	l.applyDHCP()
 	l.tellSpeaker(now)
 	l.judge(now)
 }

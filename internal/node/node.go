@@ -23,6 +23,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp/native"
 	"frond/internal/dataplane"
+	"frond/internal/dhcp"
 	"frond/internal/gateway"
 	"frond/internal/kernel"
 	"frond/internal/ra"
@@ -65,8 +66,9 @@ type Node struct {
 	reload sync.Mutex // one reload at a time
 	kernel lookups    // set by Run before anybody can ask
 
-	first  document
-	leases gateway.Store // what elected gateways are kept in; set by Run before anybody can ask
+	first     document
+	leases    gateway.Store  // what elected gateways are kept in; set by Run before anybody can ask
+	addresses guestAddresses // of guests; as before
 }
 
 var _ api.Backend = (*Node)(nil)
@@ -146,13 +148,17 @@ func (n *Node) Run(ctx context.Context) error {
 		Node: n.first.plan.Node.Name, Timing: gateway.DefaultTiming,
 		Store: n.leases, Addresses: held, Clock: gateway.Boottime,
 	}, n.log)
+	addresses := dhcp.New(dhcp.Config{
+		Node: n.first.plan.Node.Name, Store: dhcpStore{leases}, Wire: guests, Clock: gateway.Boottime,
+	}, n.log)
+	n.addresses = addresses
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
-		way: way, nat: nat, guard: guarding,
+		way: way, nat: nat, guard: guarding, addresses: addresses, requests: target,
 	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
@@ -164,6 +170,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "uplink", way.Run))
 	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "guard", guarding.Run))
+	group.Go(part(work, "DHCP", addresses.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)
@@ -185,7 +192,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay, nat, guarding)
+		n.leaveErr = leave(liveness, plane, overlay, nat, guarding, target)
 		close(n.left)
 		return n.leaveErr
 	})

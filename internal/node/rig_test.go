@@ -11,6 +11,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/dhcp"
 	"frond/internal/fabric"
 	"frond/internal/gateway"
 	"frond/internal/plan"
@@ -58,6 +59,7 @@ type rig struct {
 	way   *fakeUplink
 	nat   *fakeNAT
 	guard *fakeGuard
+	dhcp  *fakeAddresses
 	order []string
 }
 
@@ -69,11 +71,11 @@ func newRig(t *testing.T) *rig {
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
-	r.way, r.nat, r.guard = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}
+	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
-		way: r.way, nat: r.nat, guard: r.guard,
+		way: r.way, nat: r.nat, guard: r.guard, addresses: r.dhcp, requests: r.dhcp,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
@@ -361,3 +363,24 @@ type fakeGuard struct {
 func (f *fakeGuard) Set(g dataplane.Guard)                 { f.rules, f.sets = g, f.sets+1 }
 func (f *fakeGuard) Problem() (string, time.Time)          { return "", time.Time{} }
 func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil }
+
+// fakeAddresses notes which guests are answered.
+type fakeAddresses struct {
+	segments []dhcp.Segment
+	remote   map[dataplane.NeighborKey]dataplane.MAC
+	filtered []dataplane.Segment
+	refuse   error
+	report   dhcp.Report
+}
+
+func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
+func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.remote = n }
+func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
+func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }
+func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return nil }
+func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
+
+func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {
+	f.filtered = s
+	return f.refuse
+}

@@ -82,6 +82,9 @@ func (l *loop) applySegments() {
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {
 		l.overlay.Update(update)
 	}
+	if len(update.Neighbors) > 0 {
+		l.addresses.Observe(update.Neighbors)
+	}
 	if changed {
 		s.routes, l.told.routes = routes, false
 	}

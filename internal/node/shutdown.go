@@ -34,8 +34,8 @@ func (l *loop) beginLeaving() {
 
 // leave takes away all that is frond's, after BGP has said goodbye: first BFD,
 // so that no peer takes what follows for a failure, then the kernel's part.
-func leave(l liveness, plane dataPlane, segments overlay, nat *dataplane.NAT, guard *dataplane.Guarding) error {
+func leave(l liveness, plane dataPlane, segments overlay, nat *dataplane.NAT, guard *dataplane.Guarding, filter requestFilter) error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
-	return errors.Join(l.Stop(ctx), segments.Withdraw(ctx), plane.Withdraw(ctx), nat.Withdraw(ctx), guard.Withdraw(ctx))
+	return errors.Join(l.Stop(ctx), segments.Withdraw(ctx), plane.Withdraw(ctx), nat.Withdraw(ctx), guard.Withdraw(ctx), filter.SetRequests(nil))
 }

@@ -19,6 +19,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeSegments()
 	l.judgeStore(now)
 	l.judgeGateways(now)
+	l.judgeDHCP(now)
 	l.judgeUplink()
 	l.judgeGuard(now)
 	report := l.plane.Report()

@@ -34,6 +34,7 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			MTU:      mtu,
 			MACLimit: s.MACLimit,
 			Gateway:  gateway(s),
+			DHCP:     s.DHCP != nil,
 		})
 	}
 	return segments

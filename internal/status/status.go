@@ -166,3 +166,23 @@ type EVPNRoute struct {
 	Used     bool       `json:"used"`
 	Since    *time.Time `json:"since,omitempty"`
 }
+
+// Lease is what an address is to the guest that has it.
+type Lease struct {
+	Segment  string `json:"segment"`
+	Address  string `json:"address"`
+	Client   string `json:"client,omitempty"` // its identifier, hexadecimal; empty: declined
+	MAC      string `json:"mac"`
+	Hostname string `json:"hostname,omitempty"`
+	// State is offered, leased, released or declined; or ended: the guest has
+	// not come back in time.
+	State string `json:"state"`
+	Node  string `json:"node"` // that gave it
+	Port  string `json:"port,omitempty"`
+	// Since is when the guest got it, Ends when it has to ask again at the
+	// latest, as it was last written down.
+	Since *time.Time `json:"since,omitempty"`
+	Ends  *time.Time `json:"ends,omitempty"`
+	// KeptSeconds is how long no other guest gets it.
+	KeptSeconds float64 `json:"keptSeconds"`
+}

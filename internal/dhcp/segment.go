@@ -1,0 +1,116 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"frond/internal/dataplane"
+)
+
+// Segment is what the guests of a segment are told.
+type Segment struct {
+	Name   string
+	VNI    uint32
+	Prefix netip.Prefix // IPv4
+	// Server is the server identifier (RFC 2132 §9.7): the gateway's address,
+	// so that it is the same wherever a guest goes, or the node's loopback.
+	Server netip.Addr
+	MAC    dataplane.MAC // that answers come from
+
+	Ranges       []Range
+	Reservations []Reservation
+	Lease        time.Duration
+	// Grace is how long after its end a lease is still its client's; see the
+	// package's documentation.
+	Grace time.Duration
+
+	Router     netip.Addr // zero: none
+	DNS        []netip.Addr
+	Search     []string
+	NTP        []netip.Addr
+	MTU        int
+	Routes     []Route
+	BootFile   string
+	NextServer netip.Addr // zero: none
+}
+
+// Range is an inclusive range of addresses.
+type Range struct{ First, Last netip.Addr }
+
+// Reservation is an address that is only one client's. It need not be inside
+// a range.
+type Reservation struct {
+	Client   Client
+	Address  netip.Addr
+	Hostname string // told to the client; empty: none
+}
+
+// Route is a static route (RFC 3442).
+type Route struct {
+	Prefix netip.Prefix
+	Via    netip.Addr
+}
+
+// Client is who has a lease: the octets of the client identifier (RFC 2132
+// §9.14, RFC 4361), or of hardware type and address where it sends none
+// (RFC 2131 §4.2). Most clients make the former from the latter, so that both
+// are the same: a boot ROM and what it loads get one address.
+type Client string
+
+// String gives the octets in hexadecimal digits.
+func (c Client) String() string { return hex.EncodeToString([]byte(c)) }
+
+// MarshalText writes what String does.
+func (c Client) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads hexadecimal digits.
+func (c *Client) UnmarshalText(text []byte) error {
+	octets, err := hex.AppendDecode(nil, text)
+	if err == nil {
+		*c = Client(octets)
+	}
+	return err
+}
+
+// hardwareEthernet is Ethernet's number (RFC 1700, "Number Hardware Type").
+const hardwareEthernet = 1
+
+// ClientOf is the client that has only its MAC.
+func ClientOf(mac dataplane.MAC) Client {
+	return Client(append([]byte{hardwareEthernet}, mac[:]...))
+}
+
+// equal is only asked when the document or a port has changed.
+func (s Segment) equal(o Segment) bool {
+	return reflect.DeepEqual(s, o)
+}
+
+// hold is how long the store keeps an address for its client.
+func (s Segment) hold() time.Duration { return s.Lease + s.Grace }
+
+// number is an IPv4 address as one.
+func number(a netip.Addr) uint32 {
+	b := a.As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+func addressOf(n uint32) netip.Addr {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], n)
+	return netip.AddrFrom4(b)
+}
+
+// assignable tells that a client may have an address of a prefix: neither the
+// network's nor the broadcast address.
+func assignable(p netip.Prefix, a netip.Addr) bool {
+	if !a.Is4() || !p.Contains(a) {
+		return false
+	}
+	host := number(a) &^ mask(p)
+	return p.Bits() >= 31 || host != 0 && host != ^mask(p)
+}
+
+func mask(p netip.Prefix) uint32 { return ^uint32(0) << (32 - p.Bits()) }

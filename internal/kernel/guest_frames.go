@@ -1,0 +1,146 @@
+package kernel
+
+import (
+	"errors"
+	"os"
+	"sync"
+
+	"frond/internal/dataplane"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// waitingFrames bounds the requests that nobody has taken yet, of all
+	// ports together. Clients repeat what is not answered (RFC 2131 §4.1).
+	waitingFrames = 4096
+	// requestBuffer is for what comes in by one port meanwhile, octets.
+	requestBuffer = 512 << 10
+	largestFrame  = 2048 // octets; a request has some 300
+
+	portDHCPServer = 67
+)
+
+// guestPorts are the guests' ports of segments on which DHCP is answered.
+type guestPorts struct {
+	frames chan dataplane.GuestFrame
+
+	mu      sync.Mutex
+	sockets map[dataplane.LocalPort]guestSocket
+}
+
+// guestSocket hears and sends frames on one port.
+type guestSocket struct {
+	file  *os.File
+	index uint32
+}
+
+func newGuestPorts() *guestPorts {
+	return &guestPorts{
+		frames:  make(chan dataplane.GuestFrame, waitingFrames),
+		sockets: make(map[dataplane.LocalPort]guestSocket),
+	}
+}
+
+// Frames are what guests send to DHCP servers, and their answers to probes of
+// addresses. Each came in by the port that it is told with, so that none is
+// from another node.
+func (w *OverlayWatch) Frames() <-chan dataplane.GuestFrame { return w.guests.frames }
+
+// Send sends a frame to the guests behind a port, or behind all ports of its
+// segment on which DHCP is answered if it has no name. One that cannot be sent
+// is as one that is lost.
+func (w *OverlayWatch) Send(port dataplane.LocalPort, frame []byte) {
+	w.guests.mu.Lock()
+	defer w.guests.mu.Unlock()
+	if port.Port != "" {
+		if s, ok := w.guests.sockets[port]; ok {
+			s.send(frame)
+		}
+		return
+	}
+	for other, s := range w.guests.sockets {
+		if other.VNI == port.VNI {
+			s.send(frame)
+		}
+	}
+}
+
+func (s guestSocket) send(frame []byte) {
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.Sendto(int(fd), frame, unix.MSG_DONTWAIT, &unix.SockaddrLinklayer{Ifindex: int(s.index)})
+	})
+}
+
+// serve begins to hear requests on a port.
+func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve func()) {
+	file, err := w.kernel.openPacket(index, requestFilter)
+	if err != nil {
+		if !errors.Is(err, unix.ENODEV) { // gone already
+			w.kernel.log.Warn("cannot listen to guests' DHCP requests", "port", port.Port, "error", err)
+		}
+		return func() {}
+	}
+	if raw, err := file.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, requestBuffer)
+		})
+	}
+	w.guests.mu.Lock()
+	w.guests.sockets[port] = guestSocket{file, index}
+	w.guests.mu.Unlock()
+	w.work.Go(func() { w.hear(file, port) })
+	return func() {
+		w.guests.mu.Lock()
+		delete(w.guests.sockets, port)
+		w.guests.mu.Unlock()
+		_ = file.Close()
+	}
+}
+
+func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, largestFrame)
+	for {
+		n, err := receiveFrom(raw, buf)
+		switch {
+		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
+			continue
+		case err != nil:
+			return // closed
+		}
+		select {
+		case w.guests.frames <- dataplane.GuestFrame{Port: port, Data: append([]byte(nil), buf[:n]...)}:
+		default:
+		}
+	}
+}
+
+// requestFilter passes whole UDP datagrams of IPv4 to a DHCP server (RFC 2131
+// §4.1), and ARP replies to nobody, which answer probes (RFC 5227 §2.1.1).
+var requestFilter = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: offsetEtherType, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_ARP, SkipTrue: 11},
+	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 2}, // operation
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: arpReply, SkipTrue: 9},
+	bpf.LoadAbsolute{Off: sizeEthernet + 24, Size: 4}, // target
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 8, SkipFalse: 7},
+	bpf.LoadAbsolute{Off: sizeEthernet + 9, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3}, // a fragment
+	bpf.LoadMemShift{Off: sizeEthernet},
+	bpf.LoadIndirect{Off: sizeEthernet + 2, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: portDHCPServer, SkipTrue: 1},
+	bpf.RetConstant{Val: verdictDrop},
+	bpf.RetConstant{Val: largestFrame},
+}

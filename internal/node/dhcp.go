@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"frond/internal/dataplane"
+	"frond/internal/dhcp"
+	"frond/internal/fabric"
+	"frond/internal/plan"
+	"frond/internal/status"
+)
+
+// guestAddresses is what is used of dhcp.Server.
+type guestAddresses interface {
+	SetSegments([]dhcp.Segment)
+	Observe(map[dataplane.NeighborKey]dataplane.MAC)
+	Bound() <-chan []dataplane.LocalAddress
+	Report() dhcp.Report
+	Leases(ctx context.Context, segment string) []dhcp.Lease
+	Release(ctx context.Context, address netip.Addr) error
+}
+
+// requestFilter keeps guests' requests on their node.
+type requestFilter interface {
+	SetRequests([]dataplane.Segment) error
+}
+
+// leases is what the loop knows of guests' addresses.
+type leases struct {
+	told     []dhcp.Segment
+	filtered []dataplane.Segment
+	problem  status.Condition // why requests are not kept on the node; zero: they are
+}
+
+// requestsCross is the condition that the node cannot keep its guests' requests.
+const requestsCross = "dhcp-requests-cross"
+
+var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, requestsCross}
+
+// applyDHCP has guests answered as the document says.
+func (l *loop) applyDHCP() {
+	if answered := dhcpSegments(l.plan, l.portMTU()); !reflect.DeepEqual(answered, l.leases.told) {
+		l.leases.told = answered
+		l.addresses.SetSegments(answered)
+	}
+	filtered := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP })
+	if reflect.DeepEqual(filtered, l.leases.filtered) || len(filtered)+len(l.leases.filtered) == 0 {
+		return
+	}
+	l.leases.filtered, l.leases.problem = filtered, status.Condition{}
+	if err := l.requests.SetRequests(filtered); err != nil {
+		l.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
+		l.leases.problem = status.Condition{
+			Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: err.Error(), Since: time.Now(),
+		}
+	}
+}
+
+// dhcpSegments are the plan's in the words of package dhcp.
+func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
+	all := []dhcp.Segment{}
+	for _, d := range p.DHCP(portMTU) {
+		s := dhcp.Segment{
+			Name: d.Name, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU,
+			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.DHCP.DNS, Search: d.DHCP.Search, NTP: d.DHCP.NTP,
+			BootFile: d.DHCP.BootFile, NextServer: d.DHCP.NextServer,
+		}
+		if d.Gateway != nil {
+			s.Router = d.Gateway.Address
+		}
+		for _, r := range d.DHCP.Ranges {
+			s.Ranges = append(s.Ranges, dhcp.Range(r))
+		}
+		for _, r := range d.DHCP.Routes {
+			s.Routes = append(s.Routes, dhcp.Route{Prefix: r.To, Via: r.Via})
+		}
+		for _, r := range d.DHCP.Reservations {
+			s.Reservations = append(s.Reservations, dhcp.Reservation{Client: clientOf(r), Address: r.Address, Hostname: r.Name})
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// clientOf is whom an address is reserved for; the document is valid.
+func clientOf(r fabric.Reservation) (c dhcp.Client) {
+	if mac, err := dataplane.ParseMAC(r.MAC); err == nil {
+		return dhcp.ClientOf(mac)
+	}
+	_ = c.UnmarshalText([]byte(r.ClientID))
+	return c
+}
+
+// judgeDHCP puts on the board what is wrong with guests' addresses.
+func (l *loop) judgeDHCP(now time.Time) {
+	if len(l.leases.told) == 0 {
+		l.board.Replace(dhcpConditions, nil)
+		return
+	}
+	wrong := slices.DeleteFunc(slices.Clone(l.addresses.Report().Conditions), func(c status.Condition) bool {
+		return c.Name == dhcp.ConditionAway && now.Sub(l.store.Report().Since) < storeGrace
+	})
+	if l.leases.problem.Name != "" {
+		wrong = append(wrong, l.leases.problem)
+	}
+	l.board.Replace(dhcpConditions, wrong)
+}
+
+// Leases returns the leases of a segment, or of all segments for the empty name.
+func (n *Node) Leases(ctx context.Context, segment string) []status.Lease {
+	var all []status.Lease
+	for _, lease := range n.addresses.Leases(ctx, segment) {
+		all = append(all, status.Lease{
+			Segment: lease.Segment, Address: lease.Address.String(), Client: lease.Client.String(), MAC: lease.MAC.String(),
+			Hostname: lease.Hostname, State: lease.State, Node: lease.Node, Port: lease.Port,
+			Since: optional(lease.Since), Ends: optional(lease.Ends), KeptSeconds: lease.Kept.Seconds(),
+		})
+	}
+	return all
+}
+
+// Release ends the lease of an address that this node has given.
+func (n *Node) Release(ctx context.Context, address netip.Addr) error {
+	return n.addresses.Release(ctx, address)
+}

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"frond/internal/dataplane"
+	"frond/internal/dhcp"
+	"frond/internal/status"
+	"frond/internal/store"
+)
+
+const leasingDocument = testDocument + `segments:
+  blue:
+    vni: 7
+    nodes: [leaf1]
+    prefix: 172.16.0.0/24
+    gateway: {address: 172.16.0.1, mode: elected}
+    dhcp:
+      range: 172.16.0.11-172.16.0.99
+      lease: 20m
+      routes: [{to: 10.1.0.0/16, via: 172.16.0.2}]
+      reservations: {web1: {mac: "02:00:00:00:00:01", address: 172.16.0.10}, db1: {client_id: "ff:01", address: 172.16.0.9}}
+  bare: {vni: 8, nodes: [leaf1], prefix: 172.17.0.0/24, mtu: 1400, dhcp: {range: 172.17.0.11-172.17.0.99}}
+  far: {vni: 9, nodes: [leaf2], prefix: 172.18.0.0/24, dhcp: {range: 172.18.0.11-172.18.0.99}}
+  none: {vni: 10, nodes: [leaf1]}
+`
+
+func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
+	r := began(t)
+	if len(r.dhcp.segments) != 0 || r.dhcp.filtered != nil {
+		t.Errorf("without DHCP, asked for is %+v, %+v", r.dhcp.segments, r.dhcp.filtered)
+	}
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	a, p := netip.MustParseAddr, netip.MustParsePrefix
+	want := []dhcp.Segment{
+		{
+			Name: "blue", VNI: 7, Prefix: p("172.16.0.0/24"), Server: a("172.16.0.1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 7},
+			Ranges: []dhcp.Range{{First: a("172.16.0.11"), Last: a("172.16.0.99")}},
+			Reservations: []dhcp.Reservation{
+				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("172.16.0.10"), Hostname: "web1"},
+				{Client: "\xff\x01", Address: a("172.16.0.9"), Hostname: "db1"},
+			},
+			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"), MTU: 1450,
+			Routes: []dhcp.Route{{Prefix: p("10.1.0.0/16"), Via: a("172.16.0.2")}},
+		},
+		{
+			Name: "bare", VNI: 8, Prefix: p("172.17.0.0/24"), Server: a("10.0.200.1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 8},
+			Ranges: []dhcp.Range{{First: a("172.17.0.11"), Last: a("172.17.0.99")}}, Lease: 10 * time.Minute, Grace: time.Hour, MTU: 1400,
+		},
+	}
+	same := cmp.Comparer(func(x, y netip.Addr) bool { return x == y })
+	if diff := cmp.Diff(want, r.dhcp.segments, same, cmp.Comparer(func(x, y netip.Prefix) bool { return x == y })); diff != "" {
+		t.Error(diff)
+	}
+	var filtered []string
+	for _, s := range r.dhcp.filtered {
+		filtered = append(filtered, s.Name)
+	}
+	if diff := cmp.Diff([]string{"blue", "bare"}, filtered); diff != "" {
+		t.Error("requests are kept here:", diff)
+	}
+	r.adopt(parse(t, testDocument, "leaf1"), nil)
+	r.step()
+	if len(r.dhcp.segments) != 0 || len(r.dhcp.filtered) != 0 {
+		t.Errorf("without DHCP again, asked for is %+v, %+v", r.dhcp.segments, r.dhcp.filtered)
+	}
+}
+
+func TestConditionsOfDHCP(t *testing.T) {
+	r := began(t)
+	r.dhcp.report.Conditions = []status.Condition{
+		{Name: dhcp.ConditionPool, Subject: "blue", Severity: status.Warning, Text: "90 of 100"},
+		{Name: dhcp.ConditionAway, Subject: "store", Severity: status.Failure, Text: "away"},
+	}
+	r.dhcp.refuse = errors.New("no nf_tables")
+	names := func() (list []string) {
+		for _, c := range r.snapshot(r.now).Conditions {
+			if c.Name == dhcp.ConditionPool || c.Name == dhcp.ConditionAway || c.Name == requestsCross {
+				list = append(list, c.Name)
+			}
+		}
+		return list
+	}
+	if got := names(); got != nil {
+		t.Errorf("without DHCP: %q", got)
+	}
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	if got := names(); len(got) != 3 {
+		t.Errorf("with DHCP: %q", got)
+	}
+	r.store.report = store.ServiceReport{Since: r.now}
+	if got := names(); len(got) != 2 {
+		t.Errorf("with a store that has just begun: %q", got)
+	}
+}
