@@ -91,8 +91,9 @@ func load(to uint32, base expr.PayloadBase, offset, length uint32) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: to, Base: base, Offset: offset, Len: length}}
 }
 
-func link(offset, length uint32) []expr.Any {
-	return load(reg, expr.PayloadBaseLLHeader, offset, length)
+// link loads a MAC of the frame.
+func link(offset uint32) []expr.Any {
+	return load(reg, expr.PayloadBaseLLHeader, offset, 6)
 }
 func network(offset, length uint32) []expr.Any {
 	return load(reg, expr.PayloadBaseNetworkHeader, offset, length)
@@ -118,9 +119,6 @@ func ipFamily(nfproto byte) []expr.Any { return seq(meta(expr.MetaKeyNFPROTO), e
 func layer4(proto byte) []expr.Any     { return seq(meta(expr.MetaKeyL4PROTO), equal(proto)) }
 
 func port(number uint16) []expr.Any { return equal(binary.BigEndian.AppendUint16(nil, number)...) }
-
-// macAnd loads the sender's MAC, and an address behind it.
-func macAnd(mac, address []expr.Any) []expr.Any { return seq(mac, address) }
 
 func jump(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
@@ -149,9 +147,9 @@ func fragmentHeader() []expr.Any {
 // guardBridge is what guests' ports are kept from. Each packet from a guest
 // sees its chain once; what is known to be the guest's leaves it soon.
 func guardBridge() guardFamily {
-	holder4 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
-	holder6 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
-	target6 := seq(link(linkSource, 6), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
+	holder4 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
+	holder6 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
+	target6 := seq(link(linkSource), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
 	arpHolder := seq(network(arpSenderMAC, 6), load(reg8, expr.PayloadBaseNetworkHeader, arpSenderIP, 4), in("holders4"))
 	place := seq(meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6), in("places"))
 	icmp := func(kind byte) []expr.Any {
@@ -216,9 +214,9 @@ func guardBridge() guardFamily {
 				seq(protocol(unix.ETH_P_ARP), goTo("arp")),
 			}},
 			{name: "guest", rules: [][]expr.Any{
-				seq(link(linkDestination, 6), masked(0xff, 0xff, 0xff, 0xff, 0xff, 0xf0), equal(0x01, 0x80, 0xc2, 0, 0, 0), drop(dataplane.DropBPDU)),
+				seq(link(linkDestination), masked(0xff, 0xff, 0xff, 0xff, 0xff, 0xf0), equal(0x01, 0x80, 0xc2, 0, 0, 0), drop(dataplane.DropBPDU)),
 				seq(place, goTo("source")),
-				seq(link(linkSource, 6), in("placed"), drop(dataplane.DropMAC)),
+				seq(link(linkSource), in("placed"), drop(dataplane.DropMAC)),
 				goTo("source"),
 			}},
 			{name: "prerouting", hook: nftables.ChainHookPrerouting, prio: -200, rules: [][]expr.Any{
