@@ -59,7 +59,7 @@ func foreignDefaults(m message, index uint32) []foreignDefault {
 		return nil
 	}
 	length, table, protocol, kind := m.body[1], m.body[4], m.body[5], m.body[7]
-	if length != 0 || table != unix.RT_TABLE_MAIN || protocol == 77 || kind != unix.RTN_UNICAST {
+	if length != 0 || table != unix.RT_TABLE_MAIN || protocol == Protocol || kind != unix.RTN_UNICAST {
 		return nil
 	}
 	var metric uint32
