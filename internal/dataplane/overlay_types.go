@@ -79,6 +79,8 @@ type Segment struct {
 	// The bridge as a whole learns MACsPerBridge times as many.
 	MACLimit int
 	Gateway  Gateway
+	// Advertise has guests be told their router when they ask for one.
+	Advertise bool
 	// DHCP tells that each node answers its own guests, so that no request is
 	// to cross the fabric.
 	DHCP bool

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"sync"
@@ -14,17 +15,21 @@ import (
 const (
 	// waitingFrames bounds the requests that nobody has taken yet, of all
 	// ports together. Clients repeat what is not answered (RFC 2131 §4.1).
-	waitingFrames = 4096
+	waitingFrames        = 4096
+	waitingSolicitations = 256
 	// requestBuffer is for what comes in by one port meanwhile, octets.
 	requestBuffer = 512 << 10
 	largestFrame  = 2048 // octets; a request has some 300
 
-	portDHCPServer = 67
+	portDHCPServer     = 67
+	routerSolicitation = 133
 )
 
-// guestPorts are the guests' ports of segments on which DHCP is answered.
+// guestPorts are the guests' ports of segments on which DHCP or questions for
+// routers are answered.
 type guestPorts struct {
-	frames chan dataplane.GuestFrame
+	frames        chan dataplane.GuestFrame
+	solicitations chan dataplane.GuestFrame
 
 	mu      sync.Mutex
 	sockets map[dataplane.LocalPort]guestSocket
@@ -38,8 +43,9 @@ type guestSocket struct {
 
 func newGuestPorts() *guestPorts {
 	return &guestPorts{
-		frames:  make(chan dataplane.GuestFrame, waitingFrames),
-		sockets: make(map[dataplane.LocalPort]guestSocket),
+		frames:        make(chan dataplane.GuestFrame, waitingFrames),
+		solicitations: make(chan dataplane.GuestFrame, waitingSolicitations),
+		sockets:       make(map[dataplane.LocalPort]guestSocket),
 	}
 }
 
@@ -48,8 +54,22 @@ func newGuestPorts() *guestPorts {
 // from another node.
 func (w *OverlayWatch) Frames() <-chan dataplane.GuestFrame { return w.guests.frames }
 
+// Solicitations are what guests of this node ask routers (RFC 4861 §4.1).
+func (w *OverlayWatch) Solicitations() <-chan dataplane.GuestFrame { return w.guests.solicitations }
+
+// Flood sends a frame to all guests of a segment, those of other nodes too.
+// One that cannot be sent is as one that is lost.
+func (w *OverlayWatch) Flood(vni uint32, frame []byte) {
+	w.mu.Lock()
+	bridge := w.board.bridgeOf(vni)
+	w.mu.Unlock()
+	if bridge != 0 {
+		_ = unix.Sendto(w.kernel.frames, frame, unix.MSG_DONTWAIT, &unix.SockaddrLinklayer{Ifindex: int(bridge)})
+	}
+}
+
 // Send sends a frame to the guests behind a port, or behind all ports of its
-// segment on which DHCP is answered if it has no name. One that cannot be sent
+// segment on which guests are answered if it has no name. One that cannot be sent
 // is as one that is lost.
 func (w *OverlayWatch) Send(port dataplane.LocalPort, frame []byte) {
 	w.guests.mu.Lock()
@@ -82,7 +102,7 @@ func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve fu
 	file, err := w.kernel.openPacket(index, requestFilter)
 	if err != nil {
 		if !errors.Is(err, unix.ENODEV) { // gone already
-			w.kernel.log.Warn("cannot listen to guests' DHCP requests", "port", port.Port, "error", err)
+			w.kernel.log.Warn("cannot listen to what guests ask DHCP servers and routers", "port", port.Port, "error", err)
 		}
 		return func() {}
 	}
@@ -117,17 +137,31 @@ func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
 		case err != nil:
 			return // closed
 		}
+		to := w.guests.frames
+		if n > offsetEtherType+1 && binary.BigEndian.Uint16(buf[offsetEtherType:]) == unix.ETH_P_IPV6 {
+			to = w.guests.solicitations
+		}
 		select {
-		case w.guests.frames <- dataplane.GuestFrame{Port: port, Data: append([]byte(nil), buf[:n]...)}:
+		case to <- dataplane.GuestFrame{Port: port, Data: append([]byte(nil), buf[:n]...)}:
 		default:
 		}
 	}
 }
 
 // requestFilter passes whole UDP datagrams of IPv4 to a DHCP server (RFC 2131
-// §4.1), and ARP replies to nobody, which answer probes (RFC 5227 §2.1.1).
+// §4.1), ARP replies to nobody, which answer probes (RFC 5227 §2.1.1), and
+// router solicitations that nobody has routed (RFC 4861 §6.1.1).
 var requestFilter = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: offsetEtherType, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 8},
+	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 1}, // next header
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: sizeEthernet + 7, Size: 1}, // hop limit
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: hopLimit, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: sizeEthernet + 40, Size: 1}, // type
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerSolicitation, SkipTrue: 1},
+	bpf.RetConstant{Val: largestFrame},
+	bpf.RetConstant{Val: verdictDrop},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
 	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_ARP, SkipTrue: 11},
 	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 2}, // operation

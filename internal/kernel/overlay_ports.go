@@ -21,7 +21,8 @@ type switchboard struct {
 	news     *overlayNews
 	// tap begins to listen to what guests say on a port, until it is closed.
 	tap func(index uint32, port dataplane.LocalPort) (closeTap func())
-	// serve hands over what guests of a port ask DHCP servers, until it is closed.
+	// serve hands over what guests of a port ask DHCP servers and routers, until
+	// it is closed.
 	serve func(index uint32, port dataplane.LocalPort) (closeServe func())
 	// suspect is told of ports that may loop: new and newly cabled ones, and
 	// those that a MAC has moved between.
@@ -39,7 +40,7 @@ type guestPort struct {
 	macs     map[dataplane.MAC]struct{} // that are told of
 	over     bool
 	closeTap func()
-	unserve  func() // nil: DHCP is not answered there
+	unserve  func() // nil: nobody answers there
 }
 
 func newSwitchboard(news *overlayNews, tap, serve func(uint32, dataplane.LocalPort) func(), suspect func(uint32)) *switchboard {
@@ -110,6 +111,16 @@ func (s *switchboard) isWatched(bridge overlayLink) bool {
 	return named && bridge.Owned && bridge.Kind == dataplane.KindBridge
 }
 
+// bridgeOf is the index of a segment's bridge; 0 if there is none.
+func (s *switchboard) bridgeOf(vni uint32) uint32 {
+	for index, link := range s.links {
+		if s.isWatched(link) && s.segments[link.Name].VNI == vni {
+			return index
+		}
+	}
+	return 0
+}
+
 // portOf returns the segment that a link is a guests' port of.
 func (s *switchboard) portOf(index uint32) (dataplane.Segment, bool) {
 	link, ok := s.links[index]
@@ -136,7 +147,7 @@ func (s *switchboard) arrange(index uint32) {
 	if port, ok := s.ports[index]; ok {
 		port.limit = segment.MACLimit
 		if watched && port.LocalPort == want {
-			s.arrangeDHCP(index, port, segment.DHCP)
+			s.arrangeServe(index, port, segment.DHCP || segment.Advertise)
 			return
 		}
 		s.removePort(index, port)
@@ -151,11 +162,12 @@ func (s *switchboard) arrange(index uint32) {
 		macs:      make(map[dataplane.MAC]struct{}),
 		closeTap:  s.tap(index, want),
 	}
-	s.arrangeDHCP(index, s.ports[index], segment.DHCP)
+	s.arrangeServe(index, s.ports[index], segment.DHCP || segment.Advertise)
 }
 
-// arrangeDHCP begins or ends to listen to what guests ask DHCP servers.
-func (s *switchboard) arrangeDHCP(index uint32, port *guestPort, wanted bool) {
+// arrangeServe begins or ends to listen to what guests ask DHCP servers and
+// routers.
+func (s *switchboard) arrangeServe(index uint32, port *guestPort, wanted bool) {
 	switch {
 	case wanted && port.unserve == nil:
 		port.unserve = s.serve(index, port.LocalPort)
@@ -167,7 +179,7 @@ func (s *switchboard) arrangeDHCP(index uint32, port *guestPort, wanted bool) {
 
 func (s *switchboard) removePort(index uint32, port *guestPort) {
 	port.closeTap()
-	s.arrangeDHCP(index, port, false)
+	s.arrangeServe(index, port, false)
 	for mac := range port.macs {
 		delete(s.where, dataplane.MACKey{VNI: port.VNI, MAC: mac})
 	}
@@ -180,7 +192,7 @@ func (s *switchboard) close() {
 	s.closed = true
 	for index, port := range s.ports {
 		port.closeTap()
-		s.arrangeDHCP(index, port, false)
+		s.arrangeServe(index, port, false)
 	}
 	clear(s.ports)
 }

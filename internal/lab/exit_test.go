@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -119,6 +122,40 @@ func (w *world) leavesBy(host string, far netip.Addr, want ...string) {
 	w.t.Fatalf("packets of %s arrive from %v, want %v", host, seen, want)
 }
 
+// downloads has a guest fetch some MiB by HTTP from the internet, as a package
+// is installed: what is larger than a segment must pass whole.
+func (w *world) downloads(guest string, from netip.Addr) {
+	w.t.Helper()
+	payload := bytes.Repeat([]byte("frond"), 1<<20)
+	var listener net.Listener
+	must(w.t, w.namespace(Internet).Do(func() (err error) {
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(from, 0).String())
+		return err
+	}))
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(payload) })}
+	go func() { _ = server.Serve(listener) }()
+	defer func() { _ = server.Close() }()
+	ns, err := w.Host(guest)
+	must(w.t, err)
+	defer func() { _ = ns.Close() }()
+	dial := func(_ context.Context, network, address string) (conn net.Conn, err error) {
+		err = ns.Do(func() error {
+			conn, err = net.DialTimeout(network, address, 5*time.Second)
+			return err
+		})
+		return conn, err
+	}
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + listener.Addr().String())
+	must(w.t, err)
+	defer func() { _ = answer.Body.Close() }()
+	got, err := io.ReadAll(answer.Body)
+	must(w.t, err)
+	if !bytes.Equal(got, payload) {
+		w.t.Errorf("%s got %d bytes from %s, not the %d that there are", guest, len(got), from, len(payload))
+	}
+}
+
 // echoes starts traffic from a guest to the internet and back.
 func (w *world) echoes(guest string) func() probe.Result {
 	w.t.Helper()
@@ -182,6 +219,11 @@ func TestExit(t *testing.T) {
 		must(t, err)
 		if p := proof.Internet; p == nil || p.Guests != 2 || p.Rounds != 4 || p.Answered != 4 || len(proof.Failures) > 0 {
 			t.Errorf("%+v: %q", proof.Internet, proof.Failures)
+		}
+	})
+	t.Run("download", func(t *testing.T) {
+		for _, from := range far {
+			w.in(t).downloads("g1", from)
 		}
 	})
 	t.Run("cut", func(t *testing.T) {

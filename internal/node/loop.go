@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"frond/internal/advertise"
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
@@ -19,20 +20,21 @@ import (
 
 // parts are what the loop hears and tells.
 type parts struct {
-	plane     dataPlane
-	discovery discovery
-	liveness  liveness
-	speaker   speaker
-	overlay   overlay
-	watch     guestWatch
-	store     storeService
-	elected   electedGateways
-	held      heldGateways
-	addresses guestAddresses
-	requests  requestFilter
-	way       uplinkWatch
-	nat       sourceNAT
-	guard     guardKeeper
+	plane      dataPlane
+	discovery  discovery
+	liveness   liveness
+	speaker    speaker
+	overlay    overlay
+	watch      guestWatch
+	store      storeService
+	elected    electedGateways
+	held       heldGateways
+	advertiser advertiser
+	addresses  guestAddresses
+	requests   requestFilter
+	way        uplinkWatch
+	nat        sourceNAT
+	guard      guardKeeper
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -79,16 +81,17 @@ type loop struct {
 	document status.Document
 	board    status.Board
 
-	links    map[string]dataplane.Link // nil before the kernel has told
-	ports    map[string]*port
-	cable    map[dataplane.NextHop]*cable // what BFD says, by leg
-	peers    map[netip.Addr]bgp.PeerStatus
-	table    *table
-	segments segments
-	gateways gateways
-	exit     exit
-	guarded  guarded
-	leases   leases
+	links      map[string]dataplane.Link // nil before the kernel has told
+	ports      map[string]*port
+	cable      map[dataplane.NextHop]*cable // what BFD says, by leg
+	peers      map[netip.Addr]bgp.PeerStatus
+	table      *table
+	segments   segments
+	gateways   gateways
+	advertised []advertise.Segment
+	exit       exit
+	guarded    guarded
+	leases     leases
 
 	adopted   bool      // the kernel was looked at
 	began     bool      // desired sets are being handed down
@@ -306,6 +309,7 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.applyGateways(now)
 	l.applySegments()
+	l.applyAdvertisements()
 	l.applyGuard(now)
 	l.applyDHCP()
 	l.tellSpeaker(now)

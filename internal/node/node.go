@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"frond/internal/advertise"
 	"frond/internal/api"
 	"frond/internal/bfd"
 	"frond/internal/bgp/native"
@@ -128,7 +129,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	guardRules, err := target.WatchMasquerade(work)
 	if err != nil {
-		return err
+		n.log.Info("changes of the guard's rules cannot be heard, they are looked at now and then", "error", err)
 	}
 	guarding := dataplane.NewGuarding(target, guardRules, n.log)
 	plane := dataplane.NewReconciler(target, n.log)
@@ -152,13 +153,14 @@ func (n *Node) Run(ctx context.Context) error {
 		Node: n.first.plan.Node.Name, Store: dhcpStore{leases}, Wire: guests, Clock: gateway.Boottime,
 	}, n.log)
 	n.addresses = addresses
+	routers := advertise.New(guests, n.log)
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
-		way: way, nat: nat, guard: guarding, addresses: addresses, requests: target,
+		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target,
 	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
@@ -171,6 +173,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "guard", guarding.Run))
 	group.Go(part(work, "DHCP", addresses.Run))
+	group.Go(part(work, "router advertisements", routers.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"frond/internal/advertise"
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
@@ -46,21 +47,22 @@ func parse(t *testing.T, text, node string) document {
 // which order.
 type rig struct {
 	*loop
-	t     *testing.T
-	now   time.Time
-	plane *fakePlane
-	ra    *fakeDiscovery
-	bfd   *fakeLiveness
-	bgp   *fakeSpeaker
-	over  *fakeOverlay
-	watch *fakeWatch
-	store *fakeStore
-	gates *fakeGateways
-	way   *fakeUplink
-	nat   *fakeNAT
-	guard *fakeGuard
-	dhcp  *fakeAddresses
-	order []string
+	t       *testing.T
+	now     time.Time
+	plane   *fakePlane
+	ra      *fakeDiscovery
+	bfd     *fakeLiveness
+	bgp     *fakeSpeaker
+	over    *fakeOverlay
+	watch   *fakeWatch
+	store   *fakeStore
+	gates   *fakeGateways
+	routers *fakeAdvertiser
+	way     *fakeUplink
+	nat     *fakeNAT
+	guard   *fakeGuard
+	dhcp    *fakeAddresses
+	order   []string
 }
 
 func newRig(t *testing.T) *rig {
@@ -70,12 +72,13 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
+	r.routers = &fakeAdvertiser{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
-		way: r.way, nat: r.nat, guard: r.guard, addresses: r.dhcp, requests: r.dhcp,
+		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
@@ -384,3 +387,8 @@ func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {
 	f.filtered = s
 	return f.refuse
 }
+
+// fakeAdvertiser notes which routers guests are told of.
+type fakeAdvertiser struct{ segments []advertise.Segment }
+
+func (f *fakeAdvertiser) SetSegments(s []advertise.Segment) { f.segments = s }

@@ -26,15 +26,16 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			mtu = portMTU - overhead
 		}
 		segments = append(segments, dataplane.Segment{
-			Name:     s.Name,
-			Bridge:   s.Bridge,
-			VXLAN:    vxlanName(s.Name),
-			VNI:      s.VNI,
-			Local:    p.Node.Loopback,
-			MTU:      mtu,
-			MACLimit: s.MACLimit,
-			Gateway:  gateway(s),
-			DHCP:     s.DHCP != nil,
+			Name:      s.Name,
+			Bridge:    s.Bridge,
+			VXLAN:     vxlanName(s.Name),
+			VNI:       s.VNI,
+			Local:     p.Node.Loopback,
+			MTU:       mtu,
+			MACLimit:  s.MACLimit,
+			Gateway:   gateway(s),
+			DHCP:      s.DHCP != nil,
+			Advertise: gateway(s).Address6.IsValid(),
 		})
 	}
 	return segments

@@ -1,0 +1,59 @@
+package lab
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRouterAdvertisements has guests' kernels configure themselves by what
+// their own node tells them, and nothing of it cross the fabric.
+func TestRouterAdvertisements(t *testing.T) {
+	w := outward(t, "routers", 1)
+	w.whole()
+	var heard bytes.Buffer
+	var watch *exec.Cmd
+	must(t, w.namespace("leaf1").Do(func() error {
+		watch = exec.Command("tcpdump", "-lnvi", "any", "udp port 4789")
+		watch.Stdout = &heard
+		return watch.Start()
+	}))
+	time.Sleep(500 * time.Millisecond) // until it hears
+	for _, guest := range []string{"g1", "g2"} {
+		w.inside(guest, "ip -6 addr flush dev eth0 scope global")
+		w.inside(guest, "ip link set eth0 down")
+		w.inside(guest, "ip link set eth0 up")
+		w.shows(guest, "ip -6 addr show dev eth0 scope global dynamic", "inet6 fd00:172:16:")
+		w.shows(guest, "ip -6 route show default", "via fe80::68:ff:fe00:64 dev eth0 proto ra")
+		w.shows(guest, "ping -6 -c 1 -W 1 "+FarAway()[1].String(), " 0% packet loss")
+	}
+	must(t, watch.Process.Signal(os.Interrupt))
+	_ = watch.Wait()
+	if text := heard.String(); !strings.Contains(text, "router solicitation") || strings.Contains(text, "router advertisement") {
+		t.Errorf("in VXLAN: solicitations %d, advertisements %d, want some and none",
+			strings.Count(text, "router solicitation"), strings.Count(text, "router advertisement"))
+	}
+}
+
+// shows waits until what a command prints on a host holds a text.
+func (w *world) shows(host, line, want string) {
+	w.t.Helper()
+	ns, err := w.Host(host)
+	must(w.t, err)
+	defer func() { _ = ns.Close() }()
+	var out []byte
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(askInterval) {
+		_ = ns.Do(func() (err error) {
+			fields := strings.Fields(line)
+			out, err = exec.Command(fields[0], fields[1:]...).CombinedOutput()
+			return err
+		})
+		if strings.Contains(string(out), want) {
+			return
+		}
+	}
+	w.t.Fatalf("%s: %s never shows %q:\n%s", host, line, want, out)
+}
