@@ -30,6 +30,7 @@ type agent struct {
 	segments []Segment
 	guests   map[string]int // own
 	leaving  bool
+	doubled  bool // another agent has taken this one's session: it goes by the same name
 
 	view   *view
 	synced bool
@@ -122,11 +123,15 @@ func (a *agent) changed(c Change, now time.Duration) {
 	switch {
 	case there && own.value.Run == a.run && a.session.begins(own.created):
 		if a.session.id == 0 {
-			a.session.id = own.created
+			a.session.id, a.session.began = own.created, own.modified
+			a.doubled = false
 			a.adopt(now)
 		}
 		a.session.confirm(own.value.Beat)
 	case a.session.id != 0 && a.view.revision >= a.session.id && own.created != a.session.id:
+		a.lose()
+	case a.session.id != 0 && own.value.Run != a.run && own.modified > a.session.began:
+		a.doubled = true
 		a.lose()
 	}
 	a.forgetReleased()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"frond/internal/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -233,6 +236,40 @@ func TestRestart(t *testing.T) {
 	if got := n1.snapshot()["blue"]; got != term || len(n2.snapshot()) > 0 {
 		t.Errorf("term %d became %d; the other holds %v", term, got, n2.snapshot())
 	}
+}
+
+// TestNameTwice has two agents go by one name: one of them lets go, says why,
+// and takes over when the other is gone.
+func TestNameTwice(t *testing.T) {
+	store := newShared()
+	segments := []Segment{{Name: "blue", Nodes: []string{"n1", "n2"}}}
+	a := start(t, store, "n1", segments)
+	eventually(t, onceEach(segments, a))
+	b := start(t, store, "n1", segments)
+	doubled := func(r *running) bool {
+		return slices.ContainsFunc(r.Report().Conditions, func(c status.Condition) bool { return c.Name == ConditionNameTwice })
+	}
+	eventually(t, func() error {
+		if doubled(a) == doubled(b) {
+			return fmt.Errorf("it is said by %t and %t", doubled(a), doubled(b))
+		}
+		return onceEach(segments, a, b)()
+	})
+	loser, winner := a, b
+	if doubled(b) {
+		loser, winner = b, a
+	}
+	if len(loser.snapshot()) > 0 {
+		t.Errorf("who has lost holds %v", loser.snapshot())
+	}
+	winner.stop()
+	winner.bridges.held = nil // as the kernel does when its time is over
+	eventually(t, func() error {
+		if doubled(loser) {
+			return errors.New("it is said though the other one is gone")
+		}
+		return onceEach(segments, loser)()
+	})
 }
 
 func TestTiming(t *testing.T) {

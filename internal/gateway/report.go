@@ -12,6 +12,7 @@ const (
 	ConditionStoreAway = "gateway-store-away"
 	ConditionNoNode    = "gateway-no-node"
 	ConditionAddress   = "gateway-address"
+	ConditionNameTwice = "gateway-name-twice"
 )
 
 // Report is what a node knows of the elected gateways. It is not changed
@@ -85,7 +86,13 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 			})
 		}
 	}
-	if own && !a.holds(now) {
+	if a.doubled {
+		list = append(list, status.Condition{
+			Name: ConditionNameTwice, Subject: a.node, Severity: status.Failure,
+			Text: "another agent goes by the name " + a.node + " and has this node's lease: this one holds no elected gateway; give each machine a name of its own (--node)",
+		})
+	}
+	if own && !a.holds(now) && !a.doubled {
 		list = append(list, status.Condition{
 			Name: ConditionStoreAway, Subject: "store", Severity: status.Failure,
 			Text: fmt.Sprintf("the store did not take a beat for %s: this node holds no elected gateway until it does; see frond store status", a.timing.Lease),

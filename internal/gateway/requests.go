@@ -65,6 +65,9 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 			return request{}, false // what the last session held has to go first
 		}
 		own := a.view.beats[a.node]
+		if a.doubled && own.value.Run != a.run && now < a.view.seen[a.node].at+a.timing.Lease {
+			return request{}, false // the other one lives
+		}
 		r.kind, r.adopts, r.session = registers, own.modified != 0, own.created
 		condition = unchanged(key, own.modified)
 	}
@@ -291,7 +294,8 @@ func (a *agent) answeredBeat(r request, o Outcome, err error, now time.Duration)
 	if !o.Done || s.id != 0 {
 		return // the watch tells who was faster
 	}
-	s.id = o.Revision
+	s.id, s.began = o.Revision, o.Revision
+	a.doubled = false
 	if r.adopts {
 		s.id = r.session
 		a.adopt(now)

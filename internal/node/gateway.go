@@ -163,7 +163,7 @@ func (l *loop) handOver() {
 }
 
 // gatewayConditions are those that gateway.Report gives, and that of the node.
-var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, nodeDrained}
+var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, gateway.ConditionNameTwice, nodeDrained}
 
 // nodeDrained tells that the operator wants no elected gateways here.
 const nodeDrained = "node-drained"
