@@ -60,7 +60,7 @@ unit: ## tests of all packages but the lab, with the race detector (root)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 10m $$($(GO) list ./... | grep -v '/internal/lab$$')
 
 scenarios: build ## whole fabrics in namespaces: the tests of the lab (root)
-	$(GO) test -count=1 -timeout 12m ./internal/lab
+	$(GO) test -count=1 -timeout 20m ./internal/lab
 
 cross: ## the same source for another architecture
 	GOARCH=arm64 $(BUILD) -o /dev/null ./cmd/frond
