@@ -169,6 +169,9 @@ func TestWatchDrift(t *testing.T) {
 	l.until(drifted)
 	s.ip("nexthop del id %d", id)
 	l.until(drifted)
+	// What the kernel has removed along with it is told one by one.
+	s.ip("link add settled type veth peer name settled-peer")
+	l.until(func(dataplane.Event) bool { _, ok := l.links["settled"]; return ok })
 	apply(ours[1:]...)
 	quiet("what frond has added again", "m3")
 	s.ip("addr del 10.0.0.1/32 dev lo")

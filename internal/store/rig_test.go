@@ -267,15 +267,22 @@ func writes(client *Client, key string) (stop func() (count int, longest time.Du
 	count, longest := 0, time.Duration(0)
 	writer.Go(func() {
 		last := time.Now()
-		e, err := client.Create(ctx, key, []byte("0"), nil)
+		var e Entry
 		for ctx.Err() == nil {
+			var err error
+			if e.Key == "" {
+				e, err = client.Create(ctx, key, []byte("0"), nil)
+			} else {
+				e, err = client.Update(ctx, e, fmt.Append(nil, count), nil)
+			}
 			if err == nil {
 				count++
 				longest = max(longest, time.Since(last))
 				last = time.Now()
+			} else {
+				e, _ = client.Get(ctx, key) // it may have been written all the same
 			}
 			pause(ctx, 5*time.Millisecond)
-			e, err = client.Update(ctx, e, fmt.Append(nil, count), nil)
 		}
 	})
 	return func() (int, time.Duration) {
