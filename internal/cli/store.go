@@ -72,7 +72,7 @@ func (a storeAccess) with(ctx context.Context, use func(context.Context, storeSe
 	if err != nil {
 		return err
 	}
-	client, err := store.Open(store.ClientConfig{Endpoints: desired.Endpoints, Prefix: store.Prefix(f.Name), TLS: config})
+	client, err := store.Open(store.ClientConfig{Endpoints: desired.Endpoints, Prefix: store.Prefix(f.Name), Volatile: node.VolatileKeys(), TLS: config})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -24,13 +25,13 @@ const (
 // what happens is told to it, and it says what to do.
 type agent struct {
 	node     string
+	machine  string
 	run      string
 	timing   Timing
 	wall     func() time.Time
 	segments []Segment
 	guests   map[string]int // own
 	leaving  bool
-	doubled  bool // another agent has taken this one's session: it goes by the same name
 
 	view   *view
 	synced bool
@@ -55,9 +56,9 @@ type agent struct {
 	visible, steady time.Duration // last own beat seen in the view; since when they come steadily
 }
 
-func newAgent(node, run string, timing Timing, wall func() time.Time) *agent {
+func newAgent(node, machine, run string, timing Timing, wall func() time.Time) *agent {
 	return &agent{
-		node: node, run: run, timing: timing, wall: wall,
+		node: node, machine: machine, run: run, timing: timing, wall: wall,
 		view: newView(), chosen: make(map[string]time.Duration),
 		released: make(map[string]int64),
 		session:  lease{confirmed: never, sent: make(map[int64]time.Duration)},
@@ -123,15 +124,13 @@ func (a *agent) changed(c Change, now time.Duration) {
 	switch {
 	case there && own.value.Run == a.run && a.session.begins(own.created):
 		if a.session.id == 0 {
-			a.session.id, a.session.began = own.created, own.modified
-			a.doubled = false
+			a.session.id = own.created
 			a.adopt(now)
 		}
 		a.session.confirm(own.value.Beat)
 	case a.session.id != 0 && a.view.revision >= a.session.id && own.created != a.session.id:
 		a.lose()
-	case a.session.id != 0 && own.value.Run != a.run && own.modified > a.session.began:
-		a.doubled = true
+	case a.session.id != 0 && own.value.Machine != a.machine:
 		a.lose()
 	}
 	a.forgetReleased()
@@ -223,6 +222,22 @@ func (a *agent) takesPartInAny() bool {
 	return slices.ContainsFunc(a.segments, func(s Segment) bool { return slices.Contains(s.Nodes, a.node) })
 }
 
+// hasAny tells that some tenure is this node's.
+func (a *agent) hasAny() bool {
+	for _, t := range a.view.tenures {
+		if a.isMine(t) {
+			return true
+		}
+	}
+	return false
+}
+
+// isDoubled tells that another machine goes by this node's name, and lives.
+func (a *agent) isDoubled(now time.Duration) bool {
+	own, there := a.view.beats[a.node]
+	return there && own.value.Machine != a.machine && now < a.view.seen[a.node].at+a.timing.Lease
+}
+
 // holdings are what the kernel should hold now.
 func (a *agent) holdings(now time.Duration) []Holding {
 	if !a.holds(now) {
@@ -301,6 +316,15 @@ func (a *agent) waitsForOwn(now time.Duration) bool {
 func (a *agent) acknowledge(list []Holding, err error, now time.Duration) {
 	k := &a.kernel
 	k.failed = err
+	var refused *NotAdded
+	if errors.As(err, &refused) {
+		clear(k.names)
+		for _, h := range list {
+			k.names[h.Segment] = true // some of its addresses may be there
+		}
+		k.known, k.retryAt = true, now+pause
+		return
+	}
 	if err != nil {
 		k.retryAt = now + pause
 		for _, h := range list {

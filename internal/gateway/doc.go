@@ -68,11 +68,22 @@
 //
 // # What remains
 //
-// An agent that is stopped between its look at the clock and the
-// system call after it, a few microseconds, puts the address there when it
-// goes on, and takes it away with its next system calls. And a machine that was
-// suspended as a whole comes back with its addresses, since the kernel's
-// jiffies stood still, until the agent runs again: within Renew.
+// An agent that is stopped between its look at the clock and the system call
+// after it puts the addresses there when it goes on, and takes them away with
+// its next system calls. The system call itself waits for the kernel's lock and
+// takes some 50 µs for each address, so they go in batches, each with a look of
+// its own. And a machine that was suspended as a whole comes back with its
+// addresses, since the kernel's jiffies stood still, until the agent runs
+// again: within Renew, or, where a hypervisor has stopped CLOCK_BOOTTIME too,
+// when the store refuses its next beat.
+//
+// Nodes that have different documents may disagree on what a gateway is: one
+// that is on every node in the one and elected in the other, one whose segment
+// has another name, one whose leases are kept in another store. That lasts as
+// long as the difference.
+//
+// Two machines of one name have one record. The second one waits until the
+// first one's lease is over (agent.isDoubled).
 //
 // # Why the leases are not etcd's
 //

@@ -92,6 +92,9 @@ func (e *election) count() {
 			e.share[node] += 1 / float64(len(candidates))
 		}
 	}
+	for node, share := range e.share { // 6 × 1/3 is 2
+		e.share[node] = math.Round(share*1e9) / 1e9
+	}
 }
 
 func (e *election) candidates(s Segment) []string {

@@ -12,6 +12,7 @@ import (
 // Config is what a gateway is made of.
 type Config struct {
 	Node      string
+	Machine   string // tells machines of one name apart, and one before and after it has booted
 	Timing    Timing
 	Store     Store
 	Addresses Addresses
@@ -105,7 +106,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer cancel()
-	a := newAgent(g.config.Node, rand.Text(), g.config.Timing, time.Now)
+	a := newAgent(g.config.Node, g.config.Machine, rand.Text(), g.config.Timing, time.Now)
 	changes := g.config.Store.Watch(ctx, "")
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -22,10 +22,19 @@ type Holding struct {
 	Why    string
 }
 
+// NotAdded is the error of Addresses.Set when all that was to go is gone, and
+// only some of what was to come is not there.
+type NotAdded struct{ Err error }
+
+func (e *NotAdded) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *NotAdded) Unwrap() error { return e.Err }
+
 // Addresses puts gateways into the kernel.
 type Addresses interface {
 	// Set makes the holdings all that there are. When it returns without an
-	// error, the addresses of all others are gone from the kernel, and those
+	// error, or with NotAdded, the addresses of all others are gone from the kernel, and those
 	// with a lifetime are there for as long. Of a gateway that was not among
 	// the holdings before, it also tells the segment (gratuitous ARP,
 	// unsolicited neighbour advertisement).

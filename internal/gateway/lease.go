@@ -9,7 +9,6 @@ import (
 type lease struct {
 	id        int64         // create revision of nodes/NODE, 0: none
 	over      int64         // the last one that ended
-	began     int64         // revision of this run's first beat in the session
 	confirmed time.Duration // when the last beat was sent that is known to be stored
 	beat      int64
 	sent      map[int64]time.Duration // beats of which nothing is known yet

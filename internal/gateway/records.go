@@ -21,9 +21,13 @@ const (
 	drainedPrefix  = "drained/"
 )
 
+// VolatileKeys begin the keys that say who holds what at the moment.
+var VolatileKeys = []string{nodesPrefix, gatewaysPrefix, wishesPrefix, guestsPrefix}
+
 // beat is the value of nodes/NODE.
 type beat struct {
-	Run     string `json:"run"` // of the agent: another one after a restart
+	Run     string `json:"run"`               // of the agent: another one after a restart
+	Machine string `json:"machine,omitempty"` // that it runs on: a restart there finds its addresses in the kernel
 	Beat    int64  `json:"beat"`
 	Leaving bool   `json:"leaving,omitempty"` // is about to stop: hands over what it holds
 }
@@ -32,7 +36,7 @@ type beat struct {
 type tenure struct {
 	Node    string    `json:"node"`
 	Session int64     `json:"session"`
-	Term    uint64    `json:"term"`  // grows by one with each change of holder
+	Term    uint64    `json:"term"`  // grows with each change of holder
 	Since   time.Time `json:"since"` // for people: no decision depends on it
 	Why     string    `json:"why"`
 }

@@ -86,13 +86,13 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 			})
 		}
 	}
-	if a.doubled {
+	if a.isDoubled(now) {
 		list = append(list, status.Condition{
 			Name: ConditionNameTwice, Subject: a.node, Severity: status.Failure,
-			Text: "another agent goes by the name " + a.node + " and has this node's lease: this one holds no elected gateway; give each machine a name of its own (--node)",
+			Text: "another machine goes by the name " + a.node + ": this one holds no elected gateway while that lives; give each machine a name of its own (--node)",
 		})
 	}
-	if own && !a.holds(now) && !a.doubled {
+	if own && !a.holds(now) && !a.isDoubled(now) {
 		list = append(list, status.Condition{
 			Name: ConditionStoreAway, Subject: "store", Severity: status.Failure,
 			Text: fmt.Sprintf("the store did not take a beat for %s: this node holds no elected gateway until it does; see frond store status", a.timing.Lease),

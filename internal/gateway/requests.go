@@ -54,7 +54,7 @@ func (a *agent) requests(now time.Duration) []request {
 // keepAlive sends the next beat, or begins a session with it.
 func (a *agent) keepAlive(now time.Duration) (request, bool) {
 	s := &a.session
-	if !a.synced || now < s.next || s.pending >= pendingBeats || s.id == 0 && !a.takesPartInAny() {
+	if !a.synced || now < s.next || s.pending >= pendingBeats || !a.takesPartInAny() && !a.hasAny() {
 		return request{}, false
 	}
 	key := nodesPrefix + a.node
@@ -64,9 +64,9 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 		if a.kernel.known && len(a.kernel.names) > 0 || s.pending > 0 {
 			return request{}, false // what the last session held has to go first
 		}
-		own := a.view.beats[a.node]
-		if a.doubled && own.value.Run != a.run && now < a.view.seen[a.node].at+a.timing.Lease {
-			return request{}, false // the other one lives
+		own, there := a.view.beats[a.node]
+		if there && own.value.Machine != a.machine {
+			return a.endOther(own, now)
 		}
 		r.kind, r.adopts, r.session = registers, own.modified != 0, own.created
 		condition = unchanged(key, own.modified)
@@ -74,9 +74,22 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 	r.beat = s.send(now, a.timing.Renew)
 	r.txn = Txn{
 		If:   []Condition{condition},
-		Then: []Operation{{key, encode(beat{Run: a.run, Beat: r.beat, Leaving: a.leaving})}},
+		Then: []Operation{{key, encode(beat{Run: a.run, Machine: a.machine, Beat: r.beat, Leaving: a.leaving})}},
 	}
 	return r, true
+}
+
+// endOther ends the session that a machine of the same name has, when its last
+// beat was seen a lease ago: what it held is over then, as with any other node.
+func (a *agent) endOther(own entry[beat], now time.Duration) (request, bool) {
+	if now < a.view.seen[a.node].at+a.timing.Lease || a.busy {
+		return request{}, false
+	}
+	a.busy = true
+	return request{kind: ends, txn: Txn{
+		If:   []Condition{unchanged(nodesPrefix+a.node, own.modified)},
+		Then: []Operation{{nodesPrefix + a.node, nil}},
+	}}, true
 }
 
 // handOver gives a batch to its heir, once the kernel has let go of it.
@@ -104,18 +117,23 @@ func (a *agent) handOver(time.Duration) (request, bool) {
 	return r, len(r.segments) > 0
 }
 
+// succeed is the next tenure. Its term is a time, so that it grows also where a
+// store has been lost or brought back from a backup: routes to the holder are
+// ordered by it. Nothing else depends on the time being right.
 func (a *agent) succeed(t entry[tenure], node string, session int64, why string) tenure {
-	return tenure{Node: node, Session: session, Term: t.value.Term + 1, Since: a.wall(), Why: why}
+	now := a.wall()
+	return tenure{Node: node, Session: session, Term: max(t.value.Term+1, uint64(max(now.Unix(), 0))), Since: now, Why: why}
 }
 
 // surrender gives back what the document no longer has this node hold.
 func (a *agent) surrender(time.Duration) (request, bool) {
 	return a.batch(surrender, func(segment string, t entry[tenure]) bool {
-		return a.isMine(t) && !a.takesPart(segment) && !a.kernel.names[segment]
+		return a.isMine(t) && !a.takesPart(segment) && a.kernel.known && !a.kernel.names[segment]
 	}, func(r *request, segment string, t entry[tenure]) {
 		a.released[segment] = t.modified
 		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))
-		r.txn.Then = append(r.txn.Then, Operation{gatewaysPrefix + segment, nil})
+		// The term stays, so that the next one's is higher.
+		r.txn.Then = append(r.txn.Then, Operation{gatewaysPrefix + segment, encode(tenure{Term: t.value.Term, Since: a.wall()})})
 	})
 }
 
@@ -294,8 +312,7 @@ func (a *agent) answeredBeat(r request, o Outcome, err error, now time.Duration)
 	if !o.Done || s.id != 0 {
 		return // the watch tells who was faster
 	}
-	s.id, s.began = o.Revision, o.Revision
-	a.doubled = false
+	s.id = o.Revision
 	if r.adopts {
 		s.id = r.session
 		a.adopt(now)

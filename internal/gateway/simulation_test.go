@@ -133,7 +133,7 @@ func (m *machine) start() {
 	m.runs++
 	m.alive, m.on, m.inbox, m.frozen, m.wake = true, true, nil, 0, 0
 	wall := func() time.Time { return time.Unix(0, 0).Add(m.w.now + m.wallStep) }
-	m.agent = newAgent(m.name, fmt.Sprintf("%s-%d", m.name, m.runs), m.w.timing, wall)
+	m.agent = newAgent(m.name, m.name, fmt.Sprintf("%s-%d", m.name, m.runs), m.w.timing, wall)
 	m.agent.setSegments(m.w.segments)
 	m.watch()
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"frond/internal/dataplane"
@@ -27,10 +29,23 @@ type LeasedAddress struct {
 // errTooLate tells that the time to set an address had passed.
 var errTooLate = errors.New("the time to set it had passed")
 
-// SetLeased makes wanted all that is there of the addresses that are known:
-// each has its lifetime from now on, and those that are not wanted are gone.
-// Only addresses with a lifetime are touched, and where the kernel says who
-// made them, only frond's.
+// LeasesRefused is the error of SetLeased when all that is not wanted is gone,
+// and only these are not there.
+type LeasesRefused map[dataplane.BridgeAddress]error
+
+func (r LeasesRefused) Error() string {
+	var all []string
+	for a, err := range r {
+		all = append(all, fmt.Sprintf("set address %s of %s: %v", a.Prefix, a.Bridge, err))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+// SetLeased makes wanted all that is there of addresses with a lifetime that
+// are frond's: each has its lifetime from now on, and all others are gone,
+// wherever an earlier document had them. Where the kernel does not say who made
+// an address (before Linux 5.18), only those that are known are looked for.
 //
 // The kernel looks at lifetimes when the next one is over and when an address
 // is set, but at most once a second (check_lifetime in net/ipv4/devinet.c,
@@ -46,7 +61,10 @@ func (k *Kernel) SetLeased(ctx context.Context, known []dataplane.BridgeAddress,
 	}
 	var err error
 	k.with(func(c *conn) {
-		l := leasing{conn: c, clock: clock, indexes: make(map[string]uint32), there: make(map[indexedPrefix]interfaceAddress)}
+		l := leasing{
+			conn: c, clock: clock, indexes: make(map[string]uint32), there: make(map[indexedPrefix]interfaceAddress),
+			refused: make(LeasesRefused),
+		}
 		err = l.set(known, wanted)
 	})
 	return err
@@ -54,7 +72,7 @@ func (k *Kernel) SetLeased(ctx context.Context, known []dataplane.BridgeAddress,
 
 type indexedPrefix struct {
 	index  uint32
-	prefix string
+	prefix netip.Prefix
 }
 
 // leasing is one call of SetLeased.
@@ -63,6 +81,8 @@ type leasing struct {
 	clock   func() time.Duration
 	indexes map[string]uint32
 	there   map[indexedPrefix]interfaceAddress
+	refused LeasesRefused
+	late    bool // some have not been prolonged
 	batch   batch
 }
 
@@ -70,21 +90,30 @@ func (l *leasing) set(known []dataplane.BridgeAddress, wanted []LeasedAddress) e
 	if err := l.look(); err != nil {
 		return err
 	}
-	keep := make(map[dataplane.BridgeAddress]bool, len(wanted))
-	for _, a := range wanted {
-		keep[a.BridgeAddress] = true
-	}
-	var gone []dataplane.BridgeAddress
-	for _, a := range known {
-		if found, ok := l.find(a); ok && !keep[a] && found.leased() {
-			gone = append(gone, a)
-		}
+	gone, err := l.unwanted(known, wanted)
+	if err != nil {
+		return err
 	}
 	if err := l.delete(gone); err != nil {
 		return err
 	}
-	return l.add(wanted)
+	for chunk := range slices.Chunk(l.settable(wanted), leaseBatch) {
+		if err := l.add(chunk); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(l.refused) > 0:
+		return l.refused
+	case l.late:
+		return errTooLate
+	}
+	return nil
 }
+
+// leaseBatch bounds the addresses of one message, and with it the time between a
+// look at the clock and what it is for.
+const leaseBatch = 500
 
 // leased tells that an address is one that SetLeased has set.
 func (a interfaceAddress) leased() bool {
@@ -97,7 +126,7 @@ func (l *leasing) look() error {
 		reset := func() {}
 		err := l.conn.dump(unix.RTM_GETADDR, ifaddrmsg(family, 0, 0), reset, func(m message) {
 			if a, ok := parseAddress(m); ok {
-				l.there[indexedPrefix{a.index, a.prefix.String()}] = a
+				l.there[indexedPrefix{a.index, a.prefix}] = a
 			}
 		})
 		if err != nil && !absent(err) {
@@ -107,82 +136,123 @@ func (l *leasing) look() error {
 	return nil
 }
 
-func (l *leasing) find(a dataplane.BridgeAddress) (interfaceAddress, bool) {
-	index, err := l.index(a.Bridge)
-	if err != nil {
-		return interfaceAddress{}, false
+// unwanted are the addresses that have to go.
+func (l *leasing) unwanted(known []dataplane.BridgeAddress, wanted []LeasedAddress) ([]indexedPrefix, error) {
+	keep := make(map[indexedPrefix]bool, len(wanted))
+	for _, a := range wanted {
+		key, err := l.key(a.BridgeAddress)
+		if err != nil {
+			return nil, err
+		}
+		keep[key] = true
 	}
-	found, ok := l.there[indexedPrefix{index, a.Prefix.String()}]
-	return found, ok
-}
-
-func (l *leasing) index(bridge string) (uint32, error) {
-	if index, ok := l.indexes[bridge]; ok {
-		return index, nil
-	}
-	link, err := l.conn.link(bridge)
-	if err != nil {
-		return 0, err
-	}
-	l.indexes[bridge] = uint32(link.Index)
-	return l.indexes[bridge], nil
-}
-
-func (l *leasing) delete(gone []dataplane.BridgeAddress) error {
-	if len(gone) == 0 {
-		return nil
-	}
-	l.batch.reset()
-	for _, a := range gone {
-		l.batch.deleteAddress(a.Prefix, l.indexes[a.Bridge])
-	}
-	refused, err := l.conn.execute(&l.batch)
-	for i, a := range gone {
-		if err := refused[i]; err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("delete address %s from %s: %w", a.Prefix, a.Bridge, err)
+	var gone []indexedPrefix
+	for key, a := range l.there {
+		if a.leased() && a.protocol == Protocol && !keep[key] {
+			gone = append(gone, key)
 		}
 	}
-	return err
+	for _, a := range known {
+		key, err := l.key(a)
+		if err != nil {
+			return nil, err
+		}
+		if found, ok := l.there[key]; ok && found.leased() && found.protocol == 0 && !keep[key] {
+			gone = append(gone, key)
+		}
+	}
+	return gone, nil
+}
+
+// key is where an address is or would be; its index is 0 without the bridge.
+func (l *leasing) key(a dataplane.BridgeAddress) (indexedPrefix, error) {
+	index, ok := l.indexes[a.Bridge]
+	if !ok {
+		link, err := l.conn.link(a.Bridge)
+		switch {
+		case err == nil:
+			index = uint32(link.Index)
+		case !errors.Is(err, unix.ENODEV):
+			return indexedPrefix{}, fmt.Errorf("find bridge %s: %w", a.Bridge, err)
+		}
+		l.indexes[a.Bridge] = index
+	}
+	return indexedPrefix{index, a.Prefix}, nil
+}
+
+func (l *leasing) delete(gone []indexedPrefix) error {
+	for chunk := range slices.Chunk(gone, leaseBatch) {
+		l.batch.reset()
+		for _, a := range chunk {
+			l.batch.deleteAddress(a.prefix, a.index)
+		}
+		refused, err := l.conn.execute(&l.batch)
+		for i, a := range chunk {
+			if err := refused[i]; err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("delete address %s: %w", a.prefix, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settable are those that get a lifetime now; the others are refused, or stay
+// as they are.
+func (l *leasing) settable(wanted []LeasedAddress) []LeasedAddress {
+	var set []LeasedAddress
+	for _, a := range wanted {
+		key, _ := l.key(a.BridgeAddress) // unwanted has looked at it
+		found, there := l.there[key]
+		switch {
+		case key.index == 0:
+			l.refused[a.BridgeAddress] = errors.New("there is no such bridge")
+		case there && !found.leased():
+			l.refused[a.BridgeAddress] = errors.New("it is there already, not from a lease: remove it")
+		case a.Lifetime > 0:
+			set = append(set, a)
+		case !there:
+			l.refused[a.BridgeAddress] = errTooLate
+		}
+	}
+	return set
 }
 
 // add sets what can still be set, and takes back what came too late.
 func (l *leasing) add(wanted []LeasedAddress) error {
 	l.batch.reset()
-	var set []dataplane.BridgeAddress
-	var failed []error
 	before := time.Duration(1<<63 - 1)
+	var keys []indexedPrefix
 	for _, a := range wanted {
-		if a.Lifetime == 0 {
-			continue
-		}
-		index, err := l.index(a.Bridge)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("set address %s of %s: %w", a.Prefix, a.Bridge, err))
-			continue
-		}
-		if found, ok := l.find(a.BridgeAddress); ok && !found.leased() {
-			failed = append(failed, fmt.Errorf("%s has %s already, not from a lease: remove it", a.Bridge, a.Prefix))
-			continue
-		}
-		l.batch.leaseAddress(a.Prefix, index, a.Lifetime)
-		set, before = append(set, a.BridgeAddress), min(before, a.Before)
-	}
-	if len(set) == 0 {
-		return errors.Join(failed...)
+		key, _ := l.key(a.BridgeAddress)
+		l.batch.leaseAddress(a.Prefix, key.index, a.Lifetime)
+		keys, before = append(keys, key), min(before, a.Before)
 	}
 	if l.clock() > before {
-		return errors.Join(append(failed, errTooLate)...)
+		for i, a := range wanted {
+			if _, there := l.there[keys[i]]; there {
+				l.late = true // it has what is left of its lifetime
+			} else {
+				l.refused[a.BridgeAddress] = errTooLate
+			}
+		}
+		return nil
 	}
 	refused, err := l.conn.execute(&l.batch)
 	if l.clock() > before {
-		return errors.Join(append(failed, errTooLate, l.delete(set))...)
+		for _, a := range wanted {
+			l.refused[a.BridgeAddress] = errTooLate
+		}
+		return l.delete(keys)
 	}
-	for i, a := range set {
+	for i, a := range wanted {
 		if refused[i] != nil {
-			failed = append(failed, fmt.Errorf("set address %s of %s: %w", a.Prefix, a.Bridge, refused[i]))
+			l.refused[a.BridgeAddress] = refused[i]
 		}
 	}
-	return errors.Join(append(failed, err)...)
+	return err
 }
 
 // leaseAddress encodes an address with a lifetime, new or as it is there.

@@ -74,6 +74,21 @@ func TestLeasedAddresses(t *testing.T) {
 		t.Errorf("set too late:\n%s", got)
 	}
 
+	// What an earlier document had, on a bridge that is not known any more.
+	s.ip("link add br-old type bridge")
+	s.ip("link set br-old up")
+	old := []dataplane.BridgeAddress{{Bridge: "br-old", Prefix: netip.MustParsePrefix("172.18.0.254/24")}}
+	if err := s.kernel.SetLeased(t.Context(), old, leased(old, 100*time.Second, time.Hour), sinceBegan); err != nil {
+		t.Fatal(err)
+	}
+	s.ip("link set br-old name renamed")
+	if err := set(leased(known, 100*time.Second, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ip("addr show renamed"); strings.Contains(got, "172.18.0.254") {
+		t.Errorf("what nobody wants is still there:\n%s", got)
+	}
+
 	s.ip("addr add 172.16.9.9/24 dev br-blue") // the operator's
 	if err := set(nil); err != nil {
 		t.Fatal(err)

@@ -21,7 +21,34 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	restore := raiseNeighborLimits()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		restore()
+		os.Exit(code)
+	}))
+}
+
+// raiseNeighborLimits makes room in the kernel's neighbour tables, which all
+// namespaces share, those of other packages' tests too, and which an agent sees
+// to on a machine of its own. What it returns brings the old limits back.
+func raiseNeighborLimits() (restore func()) {
+	old := make(map[string][]byte)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		for _, limit := range []struct{ name, value string }{{"gc_thresh3", "65536"}, {"gc_thresh2", "32768"}} {
+			path := "/proc/sys/net/" + family + "/neigh/default/" + limit.name
+			before, err := os.ReadFile(path)
+			if err == nil && os.WriteFile(path, []byte(limit.value), 0) == nil {
+				old[path] = before
+			}
+		}
+	}
+	return func() {
+		for path, value := range old {
+			_ = os.WriteFile(path, value, 0)
+		}
+	}
+}
 
 var spaces atomic.Int64
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -243,4 +244,22 @@ func (l *loop) mayDrain(node string) error {
 		names = append(names, other.Name)
 	}
 	return fmt.Errorf("no node %q: there are %s", node, strings.Join(names, ", "))
+}
+
+// machine tells this kernel's network namespace apart from any other, of this
+// machine or another one, and from itself before it was booted.
+func machine() string {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	space, _ := os.Readlink("/proc/self/ns/net")
+	return strings.TrimSpace(string(boot)) + " " + space
+}
+
+// VolatileKeys are the beginnings of the store's keys that say which node has
+// which elected gateway at the moment: a backup of them would be of use to nobody.
+func VolatileKeys() []string {
+	var all []string
+	for _, prefix := range gateway.VolatileKeys {
+		all = append(all, gatewayKeys+prefix)
+	}
+	return all
 }

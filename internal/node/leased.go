@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math"
@@ -21,25 +22,24 @@ type leaser interface {
 }
 
 // leasedGateways puts the elected gateways that this node holds into the
-// kernel, and tells the loop which those are. It is gateway.Addresses. The
-// kernel is not waited for by anybody but the gateways themselves.
+// kernel, and tells the loop which those are. It is gateway.Addresses. Nobody
+// but the gateways themselves waits for the kernel.
 type leasedGateways struct {
 	kernel  leaser
 	log     *slog.Logger
 	changed chan struct{} // Held is another than before
 
-	mu          sync.Mutex
-	segments    map[string]dataplane.Segment // those with an elected gateway, by name
-	former      map[dataplane.BridgeAddress]struct{}
-	held        map[string]uint32 // terms; replaced, never changed
-	unannounced map[string]bool
+	mu       sync.Mutex
+	segments map[string]dataplane.Segment // those with an elected gateway, by name
+	former   map[dataplane.BridgeAddress]struct{}
+	held     map[string]uint32 // terms; replaced, never changed
 }
 
 func newLeasedGateways(k leaser, log *slog.Logger) *leasedGateways {
 	return &leasedGateways{
 		kernel: k, log: log, changed: make(chan struct{}, 1),
 		segments: make(map[string]dataplane.Segment), former: make(map[dataplane.BridgeAddress]struct{}),
-		held: make(map[string]uint32), unannounced: make(map[string]bool),
+		held: make(map[string]uint32),
 	}
 }
 
@@ -52,12 +52,13 @@ func (g *leasedGateways) SetSegments(segments []dataplane.Segment) {
 			g.former[a] = struct{}{}
 		}
 	}
-	clear(g.segments)
+	here := make(map[string]dataplane.Segment)
 	for _, s := range segments {
 		if s.Gateway.Elected {
-			g.segments[s.Name] = s
+			here[s.Name] = s
 		}
 	}
+	g.segments = here
 }
 
 func addressesOf(s dataplane.Segment) []dataplane.BridgeAddress {
@@ -70,45 +71,59 @@ func addressesOf(s dataplane.Segment) []dataplane.BridgeAddress {
 
 // Set implements gateway.Addresses.
 func (g *leasedGateways) Set(ctx context.Context, holdings []gateway.Holding) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	held := make(map[string]uint32, len(holdings))
+	segments, known := g.known()
 	var wanted []kernel.LeasedAddress
 	for _, h := range holdings {
-		segment, here := g.segments[h.Segment]
-		if !here {
-			continue
-		}
-		held[h.Segment] = sequence(h.Term)
-		for _, a := range addressesOf(segment) {
+		for _, a := range addressesOf(segments[h.Segment]) {
 			wanted = append(wanted, kernel.LeasedAddress{BridgeAddress: a, Lifetime: h.Lifetime, Before: h.Before})
 		}
 	}
-	err := g.kernel.SetLeased(ctx, g.known(), wanted, gateway.Boottime)
-	for name := range held {
-		if _, before := g.held[name]; !before {
-			g.unannounced[name] = true
+	err := g.kernel.SetLeased(ctx, known, wanted, gateway.Boottime)
+	var refused kernel.LeasesRefused
+	if errors.As(err, &refused) {
+		err = &gateway.NotAdded{Err: refused}
+	} else if err != nil {
+		return err
+	}
+	held := make(map[string]uint32, len(holdings))
+	for _, h := range holdings {
+		isRefused := func(a dataplane.BridgeAddress) bool { return refused[a] != nil }
+		if segment, here := segments[h.Segment]; here && !slices.ContainsFunc(addressesOf(segment), isRefused) {
+			held[h.Segment] = sequence(h.Term)
 		}
 	}
-	if !maps.Equal(held, g.held) {
-		g.logChange(held)
-		g.held = held
-		select {
-		case g.changed <- struct{}{}:
-		default:
-		}
+	var came []dataplane.BridgeAddress
+	for _, name := range g.publish(held) {
+		came = append(came, addressesOf(segments[name])...)
 	}
-	if err == nil {
-		clear(g.former)
-		g.announce(held)
+	if len(came) > 0 {
+		if err := g.kernel.Announce(came); err != nil {
+			g.log.Warn("a gateway that has come is not announced to its guests, they find it by their next question", "error", err)
+		}
 	}
 	return err
 }
 
-// logChange says which gateways have come and which have gone.
-func (g *leasedGateways) logChange(held map[string]uint32) {
+// known are the segments, which are not changed any more, and all addresses
+// that may be there by an earlier call or run.
+func (g *leasedGateways) known() (map[string]dataplane.Segment, []dataplane.BridgeAddress) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := slices.Collect(maps.Keys(g.former))
+	for _, s := range g.segments {
+		all = append(all, addressesOf(s)...)
+	}
+	return g.segments, all
+}
+
+// publish tells the loop what is held now, and returns what has come.
+func (g *leasedGateways) publish(held map[string]uint32) (came []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.former)
 	for _, segment := range slices.Sorted(maps.Keys(held)) {
 		if _, before := g.held[segment]; !before {
+			came = append(came, segment)
 			g.log.Info("elected gateway has come here", "segment", segment, "term", held[segment])
 		}
 	}
@@ -117,32 +132,14 @@ func (g *leasedGateways) logChange(held map[string]uint32) {
 			g.log.Info("elected gateway has gone from here", "segment", segment, "term", g.held[segment])
 		}
 	}
-}
-
-// known are all addresses that may be there by an earlier call or run.
-func (g *leasedGateways) known() []dataplane.BridgeAddress {
-	all := slices.Collect(maps.Keys(g.former))
-	for _, s := range g.segments {
-		all = append(all, addressesOf(s)...)
-	}
-	return all
-}
-
-// announce tells the segments of gateways that have just come.
-func (g *leasedGateways) announce(held map[string]uint32) {
-	var addresses []dataplane.BridgeAddress
-	for name := range g.unannounced {
-		if _, here := held[name]; here {
-			addresses = append(addresses, addressesOf(g.segments[name])...)
+	if !maps.Equal(held, g.held) {
+		g.held = held
+		select {
+		case g.changed <- struct{}{}:
+		default:
 		}
 	}
-	clear(g.unannounced)
-	if len(addresses) == 0 {
-		return
-	}
-	if err := g.kernel.Announce(addresses); err != nil {
-		g.log.Warn("a gateway that has come is not announced to its guests, they find it by their next question", "error", err)
-	}
+	return came
 }
 
 // sequence is the sequence number of EVPN that stands for a term.

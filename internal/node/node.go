@@ -146,7 +146,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.leases = gatewayStore{leases}
 	held := newLeasedGateways(target, n.log)
 	elected := gateway.New(gateway.Config{
-		Node: n.first.plan.Node.Name, Timing: gateway.DefaultTiming,
+		Node: n.first.plan.Node.Name, Machine: machine(), Timing: gateway.DefaultTiming,
 		Store: n.leases, Addresses: held, Clock: gateway.Boottime,
 	}, n.log)
 	addresses := dhcp.New(dhcp.Config{

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,8 +19,8 @@ import (
 
 // A backup is text: a line of backupHead, one of backupKey for each key, and
 // the SHA-256 of all of that. It holds keys and not a member's files, so that
-// it can be restored into any store, also while that runs. Keys of sessions
-// are left out: they say who holds what at the moment.
+// it can be restored into any store, also while that runs. Keys that say who
+// holds what at the moment are left out, and left as they are (isVolatile).
 type backupHead struct {
 	Frond    string    `json:"frond"` // backupForm
 	Prefix   string    `json:"prefix"`
@@ -46,7 +48,7 @@ func (c *Client) Backup(ctx context.Context, to io.Writer, now time.Time) (int, 
 	}
 	var keys []backupKey
 	for _, e := range all {
-		if e.Lease == 0 {
+		if !c.isVolatile(e) {
 			keys = append(keys, backupKey{e.Key, e.Value})
 		}
 	}
@@ -84,7 +86,7 @@ func (c *Client) Restore(ctx context.Context, from io.Reader, replace bool) (int
 	var steps []clientv3.Op
 	kept := 0
 	for _, e := range there {
-		if e.Lease != 0 {
+		if c.isVolatile(e) {
 			continue
 		}
 		kept++
@@ -96,6 +98,9 @@ func (c *Client) Restore(ctx context.Context, from io.Reader, replace bool) (int
 		return 0, fmt.Errorf("restore the store: it holds %d keys already: with --replace they give way to the backup's", kept)
 	}
 	for _, k := range keys {
+		if c.isVolatile(Entry{Key: k.Key}) {
+			continue
+		}
 		steps = append(steps, clientv3.OpPut(c.prefix+k.Key, string(k.Value)))
 	}
 	for len(steps) > 0 {
@@ -110,6 +115,11 @@ func (c *Client) Restore(ctx context.Context, from io.Reader, replace bool) (int
 		steps = steps[n:]
 	}
 	return len(keys), nil
+}
+
+// isVolatile tells that an entry says who holds what at the moment.
+func (c *Client) isVolatile(e Entry) bool {
+	return e.Lease != 0 || slices.ContainsFunc(c.volatile, func(prefix string) bool { return strings.HasPrefix(e.Key, prefix) })
 }
 
 // readBackup reads a backup and checks it.

@@ -17,6 +17,10 @@ func TestBackupAndRestore(t *testing.T) {
 	c := newCluster(t, 1)
 	c.startAll()
 	client, ctx := c.client(c.machines[0].pki), t.Context()
+	client.volatile = []string{"now/"}
+	if _, err := client.Create(ctx, "now/held", []byte("by a"), nil); err != nil {
+		t.Fatal(err)
+	}
 	const keys = 2500 // more than a page, and than a transaction takes
 	backup := []byte(fmt.Sprintf(`{"frond":"store backup 1","prefix":"/x/","revision":1,"time":"2026-03-01T12:00:00Z","keys":%d}`+"\n", keys))
 	for i := range keys {
@@ -46,8 +50,12 @@ func TestBackupAndRestore(t *testing.T) {
 	if _, err := client.Restore(ctx, bytes.NewReader(written.Bytes()), true); err != nil {
 		t.Fatal(err)
 	}
+	if strings.Contains(written.String(), "now/") {
+		t.Error("who holds what at the moment is in the backup")
+	}
 	all, _, err := client.List(ctx, "")
-	if err != nil || len(all) != keys+1 || all[0].Key != "held" || string(all[1].Value) != "value" {
+	last := len(all) - 1
+	if err != nil || len(all) != keys+2 || all[0].Key != "held" || string(all[1].Value) != "value" || all[last].Key != "now/held" || string(all[last].Value) != "by a" {
 		t.Errorf("%d keys, %v", len(all), err)
 	}
 }

@@ -48,14 +48,18 @@ var (
 type ClientConfig struct {
 	Endpoints []Endpoint
 	Prefix    string // of all keys, see Prefix; callers do not see it
-	TLS       *tls.Config
-	Log       *slog.Logger
+	// Volatile are the beginnings of keys that say who holds what at the
+	// moment, apart from those of sessions: a backup leaves them alone.
+	Volatile []string
+	TLS      *tls.Config
+	Log      *slog.Logger
 }
 
 // Client speaks to the store. It is safe for concurrent use. Nothing is
 // connected before it is needed.
 type Client struct {
 	prefix    string
+	volatile  []string
 	endpoints []Endpoint
 	clients   []*clientv3.Client
 	log       *slog.Logger
@@ -72,7 +76,7 @@ func Open(c ClientConfig) (*Client, error) {
 	if len(c.Endpoints) == 0 {
 		return nil, errors.New("open the store: it has no members")
 	}
-	client := &Client{prefix: c.Prefix, endpoints: c.Endpoints, log: c.Log,
+	client := &Client{prefix: c.Prefix, volatile: c.Volatile, endpoints: c.Endpoints, log: c.Log,
 		moved: make(chan struct{}), changed: make(chan struct{}, 1)}
 	for _, e := range c.Endpoints {
 		one, err := clientv3.New(clientv3.Config{

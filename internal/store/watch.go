@@ -137,15 +137,19 @@ func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix st
 			if len(got.Events) == 0 {
 				continue
 			}
-			changes <- c.update(got)
-			*revision = got.Header.Revision
+			update := c.update(got)
+			changes <- update
+			*revision = update.Revision
 		}
 	}
 }
 
 func (c *Client) update(got clientv3.WatchResponse) Update {
-	u := Update{Revision: got.Header.Revision, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+	// The header's revision is the store's, which is ahead of these events
+	// while it catches up: to resume there would leave some out.
+	u := Update{Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
 	for _, event := range got.Events {
+		u.Revision = max(u.Revision, event.Kv.ModRevision)
 		e := c.entry(event.Kv)
 		if event.Type == clientv3.EventTypeDelete {
 			delete(u.Entries, e.Key)
