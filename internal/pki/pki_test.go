@@ -90,6 +90,12 @@ func TestAbsent(t *testing.T) {
 	if FilesIn(dir, "leaf1").Absent() || FilesIn(dir, "leaf2").Absent() || !FilesIn(t.TempDir(), "leaf1").Absent() {
 		t.Error("files count as absent only if none is there")
 	}
+	if err := os.Remove(filepath.Join(dir, "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if FilesIn(dir, "leaf1").Absent() {
+		t.Error("a node's own files are there")
+	}
 }
 
 func TestWhatIsRefused(t *testing.T) {
