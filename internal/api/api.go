@@ -1,5 +1,5 @@
 // Package api is how a running agent is asked and told: JSON over HTTP/1.1 on
-// a unix socket. The fields, documented in docs/api.md, only ever grow within
+// a unix socket, and over the network by TLS with certificates on both sides. The fields, documented in docs/api.md, only ever grow within
 // one version of the path.
 package api
 
@@ -84,7 +84,7 @@ const (
 	maxRequest     = 4 << 10   // bytes of a request's body; nothing needs one
 	maxHeader      = 16 << 10  // bytes of a request's header
 	maxAnswer      = 512 << 20 // bytes that a client reads: a million routes
-	maxConnections = 64        // at one time; more have to wait
+	maxConnections = 64        // at one time on each listener; more have to wait
 
 	changeTimeout = 30 * time.Second // for a reload or a withdrawal to be carried out
 	answerTimeout = time.Minute      // for a whole question and its answer

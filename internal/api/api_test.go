@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"frond/internal/status"
 )
@@ -318,6 +319,22 @@ func TestSocket(t *testing.T) {
 	left, err := os.ReadDir(filepath.Dir(socket))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// The group may use the socket and nobody else but its owner: daemon is one
+// that all systems have.
+func TestSocketsGroup(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "frond.sock")
+	l, err := listenAs(path, "daemon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	want, ok := groupID("daemon")
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || !ok || int(st.Gid) != want || st.Uid != 0 || st.Mode&0o777 != 0o660 {
+		t.Errorf("the socket is of %d:%d with mode %o, %v; want 0:%d with 660", st.Uid, st.Gid, st.Mode&0o777, err, want)
 	}
 }
 

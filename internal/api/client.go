@@ -22,11 +22,13 @@ var ErrNoAgent = errors.New("no agent answers")
 // all is the prefix that asks for every route.
 var all netip.Prefix
 
-// Client asks the agent behind a socket. It is safe for concurrent use and
-// holds no connection between questions.
+// Client asks one agent. It is safe for concurrent use and holds no connection
+// between questions.
 type Client struct {
-	socket string
-	http   http.Client
+	url     string // of the agent, without a path
+	where   string // the agent, for a person
+	http    http.Client
+	explain func(error) error // what a failure to ask means for the one who asked
 }
 
 // NewClient returns a client of the agent that answers on the unix socket.
@@ -35,10 +37,12 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: http.Client{
-		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
-		Timeout:   answerTimeout,
-	}}
+	return &Client{
+		url:     "http://frond",
+		where:   socket,
+		http:    http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: answerTimeout},
+		explain: func(err error) error { return explainSocket(socket, err) },
+	}
 }
 
 // Status asks how the node is.
@@ -168,13 +172,13 @@ func (c *Client) Down(ctx context.Context) error {
 }
 
 func (c *Client) ask(ctx context.Context, method, path string, body any) error {
-	request, err := http.NewRequestWithContext(ctx, method, "http://frond"+path, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, method, c.url+path, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask for %s: %w", path, err)
 	}
 	answer, err := c.http.Do(request)
 	if err != nil {
-		return c.explain(err)
+		return c.failed(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	content := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer))
@@ -185,7 +189,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body any) error {
 		return nil
 	}
 	if err := content.Decode(body); err != nil {
-		return fmt.Errorf("the answer on %s to %s is not understood, is it an agent of another version? %w", c.socket, path, err)
+		return fmt.Errorf("the answer on %s to %s is not understood, is it an agent of another version? %w", c.where, path, err)
 	}
 	return nil
 }
@@ -199,22 +203,32 @@ func refusal(answer *http.Response, content *json.Decoder) error {
 	return errors.New(why.Error)
 }
 
-// explain says what a failure to ask means for the one who asked.
-func (c *Client) explain(err error) error {
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.Canceled):
+// failed says what a failure to ask means for the one who asked.
+func (c *Client) failed(err error) error {
+	if errors.Is(err, context.Canceled) {
 		return context.Canceled
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w on %s: is it running? (systemctl status frond)", ErrNoAgent, c.socket)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s may not be opened by this user: be root, or a member of the group %s", c.socket, Group)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("the agent on %s does not answer in time", c.socket)
+	}
+	if said := c.explain(err); said != nil {
+		return said
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("the agent on %s does not answer in time", c.where)
 	}
 	var where *url.Error
 	if errors.As(err, &where) {
 		err = where.Err
 	}
-	return fmt.Errorf("ask the agent on %s: %w", c.socket, err)
+	return fmt.Errorf("ask the agent on %s: %w", c.where, err)
+}
+
+// explainSocket knows what only a socket has; nil: it is none of that.
+func explainSocket(socket string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w on %s: is it running? (systemctl status frond)", ErrNoAgent, socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s may not be opened by this user: be root, or a member of the group %s", socket, Group)
+	}
+	return nil
 }

@@ -27,8 +27,13 @@ func Serve(ctx context.Context, socket string, b Backend, log *slog.Logger) erro
 
 // ServeOn answers on what Listen has taken, which it closes at the end.
 func ServeOn(ctx context.Context, listener net.Listener, b Backend, log *slog.Logger) error {
+	return answerOn(ctx, listener, Handler(b, log), log)
+}
+
+// answerOn answers within the bounds that hold for every listener.
+func answerOn(ctx context.Context, listener net.Listener, h http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           Handler(b, log),
+		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      answerTimeout,
@@ -57,7 +62,7 @@ func stop(server *http.Server) error {
 	return nil
 }
 
-// Handler is the API without its socket.
+// Handler is the API without its socket, for those who may do everything.
 func Handler(b Backend, log *slog.Logger) http.Handler {
 	h := handler{backend: b, log: log}
 	mux := http.NewServeMux()
@@ -172,11 +177,11 @@ func (h handler) change(what string, refusal int, do func(context.Context) error
 		defer cancel()
 		began := time.Now()
 		if err := do(ctx); err != nil {
-			h.log.Warn("request over the socket failed", "request", what, "error", err)
+			h.log.Warn("request failed", "request", what, "by", asker(r), "error", err)
 			h.fail(w, refusal, err)
 			return
 		}
-		h.log.Info("request over the socket carried out", "request", what, "took", time.Since(began))
+		h.log.Info("request carried out", "request", what, "by", asker(r), "took", time.Since(began))
 		w.WriteHeader(http.StatusNoContent)
 	}
 }
@@ -193,7 +198,7 @@ func (h handler) answer(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	if err := json.NewEncoder(w).Encode(body); err != nil && !errors.Is(err, net.ErrClosed) {
-		h.log.Debug("answer over the socket not delivered", "error", err)
+		h.log.Debug("answer not delivered", "error", err)
 	}
 }
 

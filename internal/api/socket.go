@@ -26,7 +26,10 @@ const maxSocketPath = 107
 //
 // The socket is made under a name of its own and renamed into place, so that
 // it never exists with other rights than it should have.
-func Listen(path string) (net.Listener, error) {
+func Listen(path string) (net.Listener, error) { return listenAs(path, Group) }
+
+// listenAs lets the members of a group use the socket, if there is such a group.
+func listenAs(path, group string) (net.Listener, error) {
 	unfinished := fmt.Sprintf("%s.%d", path, os.Getpid())
 	if len(unfinished) > maxSocketPath {
 		return nil, fmt.Errorf("socket path %s is too long: unix(7) allows %d bytes, process id included", path, maxSocketPath)
@@ -44,7 +47,7 @@ func Listen(path string) (net.Listener, error) {
 	}
 	unix.SetUnlinkOnClose(false)
 	l := &listener{Listener: netutil.LimitListener(unix, maxConnections), path: path}
-	if err := l.publish(unfinished); err != nil {
+	if err := l.publish(unfinished, group); err != nil {
 		_ = os.Remove(unfinished)
 		return nil, errors.Join(fmt.Errorf("make socket %s: %w", path, err), unix.Close())
 	}
@@ -80,8 +83,8 @@ type listener struct {
 	file os.FileInfo
 }
 
-func (l *listener) publish(unfinished string) error {
-	if gid, ok := groupID(Group); ok {
+func (l *listener) publish(unfinished, group string) error {
+	if gid, ok := groupID(group); ok {
 		if err := os.Chown(unfinished, -1, gid); err != nil {
 			return err
 		}

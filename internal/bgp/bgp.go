@@ -46,7 +46,7 @@ type Desired struct {
 // Peer is one session over one cable. Addr with its zone is its identity.
 type Peer struct {
 	Addr            netip.Addr // link-local with zone: fe80::1%eth0
-	Password        string     // TCP-MD5 (RFC 2385); empty: none
+	Password        Secret     // TCP-MD5 (RFC 2385); empty: none
 	Hold, Keepalive time.Duration
 	// AllowInternal accepts a peer of our own AS; otherwise it is refused.
 	AllowInternal bool

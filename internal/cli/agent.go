@@ -56,7 +56,7 @@ func (p program) agentCommand() *cobra.Command {
 	flags.StringVar(&c.Node, "node", "", "which of the document's nodes this is (default: the host name)")
 	flags.StringVar(&c.StateDir, "state", "/var/lib/frond", "directory of what outlives a restart")
 	flags.StringVar(&c.StoreDir, "store", "", "directory of this node's member of the store (default: store in --state)")
-	flags.StringVar(&c.PKI, "pki", defaultPKI, "directory of the certificates for the store")
+	flags.StringVar(&c.PKI, "pki", defaultPKI, "directory of the certificates for the store and for answering over the network")
 	flags.BoolVar(&c.Withdraw, "withdraw", false, "on stop, remove all that is frond's from peers and kernel")
 	flags.StringVar(&level, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	flags.StringVar(&c.Socket, "socket", api.DefaultSocket, "where to answer frond's other verbs")

@@ -4,12 +4,10 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"frond/internal/api"
 )
 
 func reloadCommand() *cobra.Command {
-	var socket string
+	var to target
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Make the agent read its document again",
@@ -19,19 +17,23 @@ func reloadCommand() *cobra.Command {
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := api.NewClient(socket).Reload(cmd.Context()); err != nil {
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Reload(cmd.Context()); err != nil {
 				return fmt.Errorf("reload: %w", err)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "the document is in force")
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the document is in force")
 			return err
 		},
 	}
-	socketFlag(cmd, &socket)
+	to.flags(cmd)
 	return cmd
 }
 
 func downCommand() *cobra.Command {
-	var socket string
+	var to target
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Take the node out of the fabric: withdraw all that is frond's and stop",
@@ -41,13 +43,17 @@ func downCommand() *cobra.Command {
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := api.NewClient(socket).Down(cmd.Context()); err != nil {
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Down(cmd.Context()); err != nil {
 				return fmt.Errorf("down: %w", err)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "the node is out of the fabric, its agent stops")
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the node is out of the fabric, its agent stops")
 			return err
 		},
 	}
-	socketFlag(cmd, &socket)
+	to.flags(cmd)
 	return cmd
 }

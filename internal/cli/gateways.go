@@ -94,22 +94,26 @@ func undrainCommand() *cobra.Command {
 }
 
 func drainingCommand(verb string, drained bool, short, long, done string) *cobra.Command {
-	var socket string
+	var to target
 	cmd := &cobra.Command{
 		Use:               verb + " NODE",
 		Short:             short,
 		Long:              long,
 		GroupID:           groupRun,
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeHost(&socket),
+		ValidArgsFunction: completeHost(&to.socket),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := api.NewClient(socket).Drain(cmd.Context(), args[0], drained); err != nil {
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Drain(cmd.Context(), args[0], drained); err != nil {
 				return fmt.Errorf("%s: %w", verb, err)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0]+": "+done)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), args[0]+": "+done)
 			return err
 		},
 	}
-	socketFlag(cmd, &socket)
+	to.flags(cmd)
 	return cmd
 }

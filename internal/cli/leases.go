@@ -35,7 +35,7 @@ func (p program) leasesCommand() *cobra.Command {
 }
 
 func releaseCommand() *cobra.Command {
-	var socket string
+	var to target
 	cmd := &cobra.Command{
 		Use:   "release IP",
 		Short: "End the lease of a guest that is gone for good",
@@ -45,14 +45,18 @@ func releaseCommand() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := api.NewClient(socket).Release(cmd.Context(), args[0]); err != nil {
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Release(cmd.Context(), args[0]); err != nil {
 				return fmt.Errorf("release %s: %w", args[0], err)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0]+": its lease is ended")
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), args[0]+": its lease is ended")
 			return err
 		},
 	}
-	socketFlag(cmd, &socket)
+	to.flags(cmd)
 	return cmd
 }
 

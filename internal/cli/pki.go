@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -19,8 +20,9 @@ const (
 func (p program) pkiCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pki",
-		Short: "Make the certificates by which the store's members and clients know each other",
-		Long: "Make the certificates by which the store's members and clients know each other.\n" +
+		Short: "Make the certificates by which nodes and operators know each other",
+		Long: "Make the certificates by which nodes and operators know each other, in the store and\n" +
+			"where agents are asked over the network.\n" +
 			"The CA is made once, on one machine, which keeps its key; each node gets ca.crt,\n" +
 			"NODE.crt and NODE.key, by any safe way, into its own directory.",
 		GroupID: groupTry,
@@ -66,11 +68,15 @@ const dayForm = "2006-01-02"
 
 func (p program) pkiIssueCommand() *cobra.Command {
 	var document, dir string
+	var operator bool
 	cmd := &cobra.Command{
-		Use:   "issue NODE",
-		Short: "Make or renew a node's certificate",
+		Use:   "issue NODE | --operator NAME",
+		Short: "Make or renew the certificate of a node, or of an operator",
 		Long: "Make or renew a node's certificate, where the CA's key is. An agent takes a new\n" +
-			"one up without a restart.",
+			"one up without a restart.\n" +
+			"With --operator it is that of a person or a program, who may then change things\n" +
+			"on all nodes over the network, and read and write the store.",
+		Example:           "  frond pki issue leaf1\n  frond pki issue --operator alice",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeNode(&document),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,22 +84,38 @@ func (p program) pkiIssueCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := f.Find(args[0])
+			issue := p.issueNode
+			if operator {
+				issue = p.issueOperator
+			}
+			c, err := issue(f, dir, args[0])
 			if err != nil {
 				return err
 			}
-			c, err := pki.Issue(dir, pki.Node{Name: n.Name, Addresses: []netip.Addr{n.Loopback, n.Loopback6}}, p.now())
-			if err != nil {
-				return err
-			}
-			files := pki.FilesIn(dir, n.Name)
+			files := pki.FilesIn(dir, args[0])
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is valid until %s; %s needs it with %s and %s\n",
-				files.Cert, c.NotAfter.Format(dayForm), n.Name, filepath.Base(files.Key), filepath.Base(files.CA))
+				files.Cert, c.NotAfter.Format(dayForm), args[0], filepath.Base(files.Key), filepath.Base(files.CA))
 			return err
 		},
 	}
 	pkiFlags(cmd, &document, &dir)
+	cmd.Flags().BoolVar(&operator, "operator", false, "NAME is no node's but somebody's who may change things over the network")
 	return cmd
+}
+
+func (p program) issueNode(f *fabric.Fabric, dir, name string) (*x509.Certificate, error) {
+	n, err := f.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	return pki.Issue(dir, pki.Node{Name: n.Name, Addresses: []netip.Addr{n.Loopback, n.Loopback6}}, p.now())
+}
+
+func (p program) issueOperator(f *fabric.Fabric, dir, name string) (*x509.Certificate, error) {
+	if _, taken := f.Node(name); taken {
+		return nil, usageError{fmt.Errorf("%s is a node: name the operator otherwise, the files of the two would be the same", name)}
+	}
+	return pki.IssueOperator(dir, name, p.now())
 }
 
 func (p program) pkiShowCommand() *cobra.Command {
@@ -134,6 +156,9 @@ func renderCertificates(list []pki.Certificate, v view) string {
 		row := []cell{{filepath.Base(c.File), bold}, {}, {}, {}, {}}
 		if c.Certificate != nil {
 			row[1].text, row[2].text = c.Subject.CommonName, c.NotAfter.Format(dayForm)
+			if pki.IsOperator(c.Certificate) {
+				row[1].text += ", operator"
+			}
 			row[3].text = age(c.NotAfter.Sub(v.now))
 		}
 		if c.Err != nil {

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -21,28 +19,22 @@ type question[T any] struct {
 
 // options are the flags that all questions have.
 type options struct {
-	socket string
-	form   format
-	watch  bool
+	target
+	form  format
+	watch bool
 }
 
 func (o *options) flags(cmd *cobra.Command) {
-	socketFlag(cmd, &o.socket)
+	o.target.flags(cmd)
 	o.form.flag(cmd)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on until Ctrl-C: redraw on a terminal, otherwise print what changes")
 }
 
-// socketVariable of the environment is the socket that --socket defaults to.
-const socketVariable = "FROND_SOCKET"
-
-func socketFlag(cmd *cobra.Command, socket *string) {
-	usual := cmp.Or(os.Getenv(socketVariable), api.DefaultSocket)
-	cmd.Flags().StringVar(socket, "socket", usual, "where the agent answers, or $"+socketVariable)
-	_ = cmd.MarkFlagFilename("socket")
-}
-
 func (q question[T]) answer(cmd *cobra.Command, p program, o options) error {
-	client := api.NewClient(o.socket)
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
 	ask := func(ctx context.Context) (T, error) { return q.ask(ctx, client) }
 	if o.watch {
 		return watch(cmd.Context(), p.watcher(cmd, o.form), ask, q.render)

@@ -82,7 +82,8 @@ func (p program) macsCommand() *cobra.Command {
 }
 
 func thawCommand() *cobra.Command {
-	var socket, segment string
+	var to target
+	var segment string
 	cmd := &cobra.Command{
 		Use:   "thaw MAC|IP",
 		Short: "Let a frozen MAC or address move again before its time",
@@ -90,16 +91,20 @@ func thawCommand() *cobra.Command {
 			"on this node and on all its segments unless one is named. Each node freezes\n" +
 			"and thaws for itself; frond status names what is frozen.",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: completeFrozen(&socket),
+		ValidArgsFunction: completeFrozen(&to.socket),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := api.NewClient(socket).Thaw(cmd.Context(), args[0], segment); err != nil {
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Thaw(cmd.Context(), args[0], segment); err != nil {
 				return fmt.Errorf("thaw: %w", err)
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0]+" may move again")
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), args[0]+" may move again")
 			return err
 		},
 	}
-	socketFlag(cmd, &socket)
+	to.flags(cmd)
 	cmd.Flags().StringVar(&segment, "segment", "", "only on the segment of that name")
 	return cmd
 }

@@ -59,7 +59,15 @@ func TestPKI(t *testing.T) {
 		{append([]string{"pki", "issue", "laef1"}, at...), 2, "did you mean leaf1?"},
 		{append([]string{"pki", "issue", "leaf1"}, at...), 0, "leaf1 needs it with leaf1.key and ca.crt"},
 		{append([]string{"pki", "issue", "leaf1"}, at...), 0, "leaf1.crt is valid until "},
+		{append([]string{"pki", "issue", "--operator", "leaf1"}, at...), 2, "leaf1 is a node"},
+		{append([]string{"pki", "issue", "--operator", "a/b"}, at...), 1, "letters, digits, dots"},
+		{append([]string{"pki", "issue", "--operator", "alice"}, at...), 0, "alice needs it with alice.key and ca.crt"},
+		{[]string{"pki", "show", "--pki", dir}, 0, "alice, operator"},
 		{[]string{"pki", "show", "--pki", dir}, 0, "leaf1.crt"},
+		{append([]string{"status", "--node", "leaf9"}, at...), 2, "leaf1"},
+		{append([]string{"status", "--node", "leaf1", "--cert", "leaf2"}, at...), 1, "leaf2.crt is missing"},
+		{append([]string{"status", "--node", "leaf1", "--socket", "x"}, at...), 2, "each name an agent"},
+		{[]string{"reload", "--node", "leaf1", "--config", document, "--pki", t.TempDir()}, 1, "there are no certificates in "},
 		{append([]string{"store", "status", "--node", "leaf1"}, at...), 1, "this fabric runs no store"},
 	} {
 		code, stdout, stderr := command(t, testRoot(), step.args...)

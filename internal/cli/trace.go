@@ -3,11 +3,15 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"frond/internal/api"
+	"frond/internal/pki"
 	"frond/internal/status"
 	"frond/internal/trace"
 )
@@ -24,15 +28,16 @@ func (p program) traceCommand() *cobra.Command {
 		Short: "Show the way that a packet takes, by what the kernel holds",
 		Long: traceLong + `
 
-An agent answers for its own kernel, so the trace ends at the next nodes, which
-it names. In a lab, "frond lab trace" goes all the way.`,
+An agent answers for its own kernel. Those of other nodes are asked over the
+network, with this node's certificate; where there is none, the trace ends at the
+next nodes, which it names.`,
 		Example:           "  frond trace leaf1 10.0.200.2\n  frond trace 172.16.0.11 172.16.0.12",
 		GroupID:           groupAsk,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ask := func(ctx context.Context, c *api.Client) (trace.Trace, error) {
-				return traceFrom(ctx, c, args[0], args[1])
+				return o.traceFrom(ctx, c, args[0], args[1])
 			}
 			return traceUsage(question[trace.Trace]{ask: ask, render: renderTrace, verdict: traceVerdict}.answer(cmd, p, o))
 		},
@@ -90,8 +95,9 @@ func traceVerdict(t trace.Trace) error {
 	return nil
 }
 
-// traceFrom follows a packet as far as one agent can tell.
-func traceFrom(ctx context.Context, c *api.Client, from, to string) (trace.Trace, error) {
+// traceFrom follows a packet from agent to agent, as far as those of other
+// nodes can be asked.
+func (o *options) traceFrom(ctx context.Context, c *api.Client, from, to string) (trace.Trace, error) {
 	self, err := c.Status(ctx)
 	if err != nil {
 		return trace.Trace{}, err
@@ -111,21 +117,47 @@ func traceFrom(ctx context.Context, c *api.Client, from, to string) (trace.Trace
 	if err != nil {
 		return trace.Trace{}, err
 	}
-	return trace.Walk(ctx, ownAgent{c, self.Node}, begin, end)
+	asker := agents{own: c, node: self.Node, all: d.Nodes}
+	here := ""
+	if o.node == "" {
+		here = self.Node
+	}
+	if asker.files, err = o.files(here); err != nil {
+		return trace.Trace{}, err
+	}
+	return trace.Walk(ctx, asker, begin, end)
 }
 
-// ownAgent is the agent of this node: no other can be asked.
-type ownAgent struct {
-	client *api.Client
-	node   string
+// agents are one agent that can be asked anyway, and those of other nodes,
+// with a certificate.
+type agents struct {
+	own   *api.Client
+	node  string // whose agent that is
+	all   []status.Host
+	files pki.Files
 }
 
-var errElsewhere = errors.New("cannot be asked from here: run \"frond trace\" on it")
+var errElsewhere = errors.New("cannot be asked from here without a certificate: run \"frond trace\" on it")
 
-// Forwarding asks the agent, if it is of that node.
-func (a ownAgent) Forwarding(ctx context.Context, node string, to status.Destination) (status.Forwarding, error) {
-	if node != a.node {
+// Forwarding asks the agent of a node.
+func (a agents) Forwarding(ctx context.Context, node string, to status.Destination) (status.Forwarding, error) {
+	if node == a.node {
+		return a.own.Forwarding(ctx, to)
+	}
+	if a.files.Absent() {
 		return status.Forwarding{}, errElsewhere
 	}
-	return a.client.Forwarding(ctx, to)
+	i := slices.IndexFunc(a.all, func(h status.Host) bool { return h.Name == node })
+	if i < 0 {
+		return status.Forwarding{}, fmt.Errorf("cannot be asked: the document has no node %s", node)
+	}
+	address, err := netip.ParseAddr(a.all[i].Loopback)
+	if err != nil {
+		return status.Forwarding{}, fmt.Errorf("cannot be asked: %w", err)
+	}
+	client, err := api.NewRemoteClient(api.Remote{Node: node, Address: address, Files: a.files})
+	if err != nil {
+		return status.Forwarding{}, err
+	}
+	return client.Forwarding(ctx, to)
 }

@@ -1,13 +1,19 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"frond/internal/api"
+	"frond/internal/pki"
 	"frond/internal/status"
 	"frond/internal/trace"
 )
@@ -110,6 +116,49 @@ func TestTraceTrees(t *testing.T) {
 	}
 }
 
+// Where there are certificates the trace goes on over the network, to nodes
+// that the document has.
+func TestTraceOverTheNetwork(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pki")
+	if _, err := pki.Init(dir, "apollo", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"leaf1", "spine1"} {
+		if _, err := pki.Issue(dir, pki.Node{Name: name}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leg := func(node string) status.Leg { return status.Leg{Port: "to-" + node, Node: node} }
+	answers := func(f status.Forwarding) map[status.Destination]status.Forwarding {
+		return map[status.Destination]status.Forwarding{{Address: "10.0.200.2"}: f}
+	}
+	socket := serve(t, backend{
+		snapshot:   healthyNode(),
+		nodes:      []status.Host{{Name: "leaf1", Loopback: "127.71.80.1"}, {Name: "spine1", Loopback: "127.71.80.2"}, {Name: "spine2", Loopback: "127.71.80.3"}},
+		forwarding: answers(status.Forwarding{Action: status.Forward, Match: "10.0.200.2/32", Legs: []status.Leg{leg("spine1"), leg("spine2"), leg("spine3")}}),
+	})
+	spine1 := api.NewNetwork(backend{forwarding: answers(status.Forwarding{Action: status.Drop, Reason: "no way from spine1"})}, slog.New(slog.DiscardHandler))
+	spine1.Set(api.Reach{Addresses: []netip.Addr{netip.MustParseAddr("127.71.80.2")}, Files: pki.FilesIn(dir, "spine1")})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- spine1.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	var stdout string
+	for limit := time.Now().Add(20 * time.Second); !strings.Contains(stdout, "no way from spine1") && time.Now().Before(limit); time.Sleep(time.Millisecond) {
+		_, stdout, _ = command(t, testRoot(), "trace", "leaf1", "10.0.200.2", "--socket", socket, "--pki", dir)
+	}
+	for _, want := range []string{"spine1: no way from spine1", "spine2: no agent answers on 127.71.80.3:7179", "spine3: cannot be asked: the document has no node spine3"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the trace does not say %q:\n%s", want, stdout)
+		}
+	}
+}
+
 func TestTraceVerb(t *testing.T) {
 	snapshot := healthyNode()
 	leg := func(port, node string) status.Leg { return status.Leg{Port: port, Node: node} }
@@ -135,8 +184,8 @@ func TestTraceVerb(t *testing.T) {
 		stderr string // part of it; empty: nothing
 	}{
 		{"172.16.0.11 172.16.0.12", 0, "leaf1: in VXLAN 100 to VTEP 10.0.200.2, by the route to 10.0.200.2/32\n" +
-			"├─ eth1 → spine1: cannot be asked from here: run \"frond trace\" on it\n" +
-			"└─ eth2 → spine2: cannot be asked from here: run \"frond trace\" on it\n", ""},
+			"├─ eth1 → spine1: cannot be asked from here without a certificate: run \"frond trace\" on it\n" +
+			"└─ eth2 → spine2: cannot be asked from here without a certificate: run \"frond trace\" on it\n", ""},
 		{"leaf1 leaf2 -o yaml", 0, "outcome: unknown", ""},
 		{"leaf2 leaf1", 0, "leaf2: cannot be asked from here", ""},
 		{"leaf1 192.0.2.1", 1, "no route to 192.0.2.1", ""},

@@ -255,7 +255,7 @@ func guardNode(local netip.Addr) guardFamily {
 			{name: "vteps", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.VTEPs, 4) }},
 			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
 			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
-			{name: "tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(bgp, 2379, 2380)},               // BGP, the store
+			{name: "tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(bgp, 2379, 2380, 7179)},         // BGP, the store, the agent's API
 			{name: "udp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, vxlan, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
 		},
 		drops: []string{dataplane.DropLoopback, dataplane.DropService, dataplane.DropFragments, dataplane.DropVXLAN, dataplane.DropBGP},

@@ -253,7 +253,7 @@ func (w *world) ruleset(node, text string, there bool) {
 
 // TestGuardServices has a guest send VXLAN to the nodes, by their loopbacks
 // and through the gateway, whole and in fragments, with a packet for another
-// guest in it; and speak to the ports of BGP and the store.
+// guest in it; and speak to the ports of BGP, the store and the agent's API.
 func TestGuardServices(t *testing.T) {
 	w := populate(t, "guardservices", SpineLeaf(1, 2), 4, func(document string) string {
 		return strings.Replace(document, "prefix: 172.16.0.0/16", "prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}", 1)
@@ -294,8 +294,10 @@ func TestGuardServices(t *testing.T) {
 			}
 		}
 		for _, address := range []string{w.node("leaf1").Loopback.String(), w.node("leaf2").Loopback.String(), "172.16.0.1"} {
-			if answered := w.answers("g1", address, 179); answered != works {
-				t.Errorf("%s: BGP on %s answers a guest: %v", when, address, answered)
+			for _, port := range []int{179, api.Port} {
+				if answered := w.answers("g1", address, port); answered != works {
+					t.Errorf("%s: port %d of %s answers a guest: %v", when, port, address, answered)
+				}
 			}
 		}
 	}

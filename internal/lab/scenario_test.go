@@ -408,7 +408,9 @@ func (w *world) reaches(node, prefix string, hops int) {
 }
 
 func TestPassword(t *testing.T) {
-	bring(t, "password", SpineLeaf(2, 2), "password_file: bgp.key").whole()
+	w := bring(t, "password", SpineLeaf(2, 2), "password_file: bgp.key")
+	w.whole()
+	w.nobodyTells("correct-horse")
 }
 
 // TestStandstill stops agents for longer than the hold timer: the kernels

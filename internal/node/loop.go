@@ -32,6 +32,7 @@ type parts struct {
 	advertiser advertiser
 	addresses  guestAddresses
 	requests   requestFilter
+	network    networkAPI
 	way        uplinkWatch
 	nat        sourceNAT
 	guard      guardKeeper
@@ -303,6 +304,7 @@ func (l *loop) apply(now time.Time) {
 		l.told.discovery = d
 	}
 	l.store.Set(DesiredStore(l.plan, l.pki))
+	l.network.Set(l.reach())
 	if s := l.sessions(); !reflect.DeepEqual(s, l.told.liveness) {
 		l.liveness.Set(s)
 		l.told.liveness = s

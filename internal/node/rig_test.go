@@ -62,6 +62,7 @@ type rig struct {
 	nat     *fakeNAT
 	guard   *fakeGuard
 	dhcp    *fakeAddresses
+	network *fakeNetwork
 	order   []string
 }
 
@@ -75,10 +76,12 @@ func newRig(t *testing.T) *rig {
 	r.routers = &fakeAdvertiser{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
+	r.network = &fakeNetwork{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
 		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
+		network: r.network,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r

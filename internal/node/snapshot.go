@@ -22,6 +22,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeDHCP(now)
 	l.judgeUplink()
 	l.judgeGuard(now)
+	l.judgeNetwork()
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,

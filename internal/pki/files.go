@@ -42,6 +42,16 @@ func (f Files) Check(now time.Time) error {
 	return err
 }
 
+// Absent tells that none of the files is there: nobody has meant to use them.
+func (f Files) Absent() bool {
+	for _, name := range []string{f.CA, f.Cert, f.Key} {
+		if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
+}
+
 // Client is the configuration of the end that connects. The node's certificate
 // is read anew for each connection, so that renewing it needs no restart.
 func (f Files) Client(now time.Time) (*tls.Config, error) {
@@ -71,7 +81,21 @@ func (f Files) Server(now time.Time) (*tls.Config, error) {
 		Certificates: []tls.Certificate{pair},
 		ClientCAs:    roots,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
+		// A session that is taken up again would outlive what the certificate says.
+		SessionTicketsDisabled: true,
 	}, nil
+}
+
+// Renewing is the configuration of the end that listens for as long as it
+// likes: the files are read anew for each connection, so that renewing them
+// needs no restart. While there is something wrong with them nobody gets in.
+func (f Files) Renewing() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return f.Server(time.Now())
+		},
+	}
 }
 
 func (f Files) load(now time.Time) (*x509.CertPool, tls.Certificate, error) {

@@ -1,9 +1,10 @@
 // Package pki is the fabric's own certificate authority and the certificates
-// of its nodes (RFC 5280): with them the members of the store and their
-// clients know each other (TLS 1.3, RFC 8446, both sides with certificates).
+// of its nodes and operators (RFC 5280): with them the members of the store,
+// the agents, and who asks them know each other (TLS 1.3, RFC 8446, both sides
+// with certificates).
 //
-// A directory holds ca.crt and, for each node, NODE.crt and NODE.key. The CA's
-// own key, ca.key, is needed to issue certificates and nowhere else: it may
+// A directory holds ca.crt and, for each node and operator, NAME.crt and
+// NAME.key. The CA's own key, ca.key, is needed to issue certificates and nowhere else: it may
 // stay on one machine. Keys are files of mode 0600.
 package pki
 
@@ -26,10 +27,12 @@ import (
 	"time"
 )
 
-// How long certificates are valid. A node's is renewed by issuing it again.
+// How long certificates are valid. One is renewed by issuing it again. An
+// operator's cannot be taken back, so that it ends sooner.
 const (
-	ValidityOfCA   = 20 * 365 * 24 * time.Hour
-	ValidityOfNode = 2 * 365 * 24 * time.Hour
+	ValidityOfCA       = 20 * 365 * 24 * time.Hour
+	ValidityOfNode     = 2 * 365 * 24 * time.Hour
+	ValidityOfOperator = 365 * 24 * time.Hour
 )
 
 // early is how far clocks may differ: certificates are valid from so long ago.
@@ -72,14 +75,24 @@ func Init(dir, fabric string, now time.Time) (*x509.Certificate, error) {
 // Issue makes a node's certificate and key in dir, signed by the CA there, in
 // place of those that it has. Its validity ends with the CA's.
 func Issue(dir string, node Node, now time.Time) (*x509.Certificate, error) {
-	if node.Name == authority {
-		return nil, fmt.Errorf("a node named %s cannot have a certificate: its files would be the CA's", authority)
+	return issue(dir, node.Name, ValidityOfNode, now, func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		c.DNSNames = []string{node.Name}
+		for _, a := range node.Addresses {
+			c.IPAddresses = append(c.IPAddresses, net.IP(a.AsSlice()))
+		}
+	})
+}
+
+func issue(dir, name string, validity time.Duration, now time.Time, whatFor func(*x509.Certificate)) (*x509.Certificate, error) {
+	if name == authority {
+		return nil, fmt.Errorf("nobody named %s can have a certificate: its files would be the CA's", authority)
 	}
 	ca, caKey, err := loadCA(dir, now)
 	if err != nil {
 		return nil, err
 	}
-	template, err := newTemplate(node.Name, now, ValidityOfNode)
+	template, err := newTemplate(name, now, validity)
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +100,12 @@ func Issue(dir string, node Node, now time.Time) (*x509.Certificate, error) {
 		template.NotAfter = ca.NotAfter
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	template.DNSNames = []string{node.Name}
-	for _, a := range node.Addresses {
-		template.IPAddresses = append(template.IPAddresses, net.IP(a.AsSlice()))
-	}
+	whatFor(template)
 	key, err := newKey()
 	if err != nil {
 		return nil, err
 	}
-	return write(FilesIn(dir, node.Name), template, ca, key, caKey)
+	return write(FilesIn(dir, name), template, ca, key, caKey)
 }
 
 func loadCA(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, error) {

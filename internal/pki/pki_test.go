@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -63,6 +64,40 @@ func TestCertificateOfNode(t *testing.T) {
 	}
 }
 
+func TestCertificateOfOperator(t *testing.T) {
+	dir := made(t, now)
+	node, err := readCertificate(FilesIn(dir, "leaf1").Cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := IssueOperator(dir, "alice", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !IsOperator(c) || IsOperator(node) {
+		t.Errorf("an operator: %v %t, a node: %v %t", c.URIs, IsOperator(c), node.URIs, IsOperator(node))
+	}
+	if c.VerifyHostname("alice") == nil || len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+		t.Errorf("it is good for being a node: %+v", c)
+	}
+	if err := FilesIn(dir, "alice").Check(now); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAbsent(t *testing.T) {
+	dir := made(t, now)
+	if FilesIn(dir, "leaf1").Absent() || FilesIn(dir, "leaf2").Absent() || !FilesIn(t.TempDir(), "leaf1").Absent() {
+		t.Error("files count as absent only if none is there")
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if FilesIn(dir, "leaf1").Absent() {
+		t.Error("a node's own files are there")
+	}
+}
+
 func TestWhatIsRefused(t *testing.T) {
 	other := made(t, now)
 	copyFile := func(t *testing.T, from, to string) {
@@ -99,6 +134,16 @@ func TestWhatIsRefused(t *testing.T) {
 		}, "ca.crt expired 2046-"},
 		"a node named ca": {func(_ *testing.T, dir string) error { _, err := Issue(dir, Node{Name: "ca"}, now); return err },
 			"would be the CA's"},
+		"an operator named ca": {func(_ *testing.T, dir string) error { _, err := IssueOperator(dir, "ca", now); return err },
+			"would be the CA's"},
+		"an operator elsewhere": {func(_ *testing.T, dir string) error { _, err := IssueOperator(dir, "../alice", now); return err },
+			"letters, digits, dots"},
+		"an operator's expired": {func(_ *testing.T, dir string) error {
+			if _, err := IssueOperator(dir, "alice", now); err != nil {
+				return err
+			}
+			return FilesIn(dir, "alice").Check(now.Add(ValidityOfOperator + time.Hour))
+		}, "alice.crt expired 2027-"},
 		"missing": {func(_ *testing.T, dir string) error { return FilesIn(dir, "leaf2").Check(now) }, "leaf2.crt is missing"},
 		"expired": {func(_ *testing.T, dir string) error {
 			return FilesIn(dir, "leaf1").Check(now.Add(ValidityOfNode + time.Hour))

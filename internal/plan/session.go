@@ -36,7 +36,7 @@ func (p *Plan) peers(neighbours []dataplane.NextHop) []bgp.Peer {
 	for _, leg := range neighbours {
 		peers = append(peers, bgp.Peer{
 			Addr:          Address(leg),
-			Password:      string(p.Password),
+			Password:      bgp.Secret(p.Password),
 			Hold:          p.Hold,
 			Keepalive:     p.Keepalive,
 			AllowInternal: p.Node.InternalPeers,

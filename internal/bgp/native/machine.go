@@ -122,7 +122,7 @@ func (m *machine) dial(ctx context.Context) {
 	m.dialing = true
 	m.work.Go(func() {
 		before := badSignatures()
-		conn, err := dial(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), m.peer.Password)
+		conn, err := dial(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), string(m.peer.Password))
 		if err != nil {
 			err = m.explain(err, badSignatures() > before)
 		}

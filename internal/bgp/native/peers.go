@@ -57,7 +57,7 @@ func identity(d seam.Desired) local {
 func password(d seam.Desired) string {
 	for _, p := range d.Peers {
 		if p.Password != "" {
-			return p.Password
+			return string(p.Password)
 		}
 	}
 	return ""
