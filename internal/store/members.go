@@ -68,6 +68,9 @@ func (c *Client) AddMember(ctx context.Context, p Peer) error {
 func (c *Client) RemoveMember(ctx context.Context, id uint64) error {
 	err := c.do(ctx, "remove a member of the store", func(ctx context.Context, member *clientv3.Client, _ bool) error {
 		_, err := member.MemberRemove(ctx, id)
+		if err != nil && strings.Contains(err.Error(), "raft: stopped") {
+			return rpctypes.ErrStopped // it was itself that it removed: the others know
+		}
 		return err
 	})
 	if errors.Is(err, rpctypes.ErrMemberNotFound) {
