@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"frond/internal/lab"
 	"frond/internal/probe"
 )
 
@@ -17,11 +16,11 @@ func Events() []Event {
 	events := []Event{
 		{
 			Name: "start", Spec: guests, Fresh: true, measure: coldStart,
-			Rows: []Row{{"cold start → all guests ping, 2×3", "s", Goal{Ratio: 0.3}}, {"the same → ECMP whole in all kernels", "s", Goal{Ratio: 0.3}}},
+			Rows: []Row{{"cold start → all guests ping, 2×3", "s", Goal{Ratio: 0.3}}, {"cold start → ECMP whole in all kernels, 2×3", "s", Goal{Ratio: 0.3}}},
 		},
 		{
 			Name: "start-4x8", Spec: Spec{Spines: 4, Leafs: 8, Guests: 8}, Fresh: true, measure: coldStart,
-			Rows: []Row{{"cold start → all guests ping, 4×8", "s", Goal{Ratio: 0.3}}, {"the same → ECMP whole in all kernels (4×8)", "s", Goal{Ratio: 0.3}}},
+			Rows: []Row{{"cold start → all guests ping, 4×8", "s", Goal{Ratio: 0.3}}, {"cold start → ECMP whole in all kernels, 4×8", "s", Goal{Ratio: 0.3}}},
 		},
 		{
 			Name: "cut", Spec: small, measure: cutAndMend,
@@ -31,12 +30,52 @@ func Events() []Event {
 				{"it returns → ECMP whole again", "s", Goal{Set: true, AtMost: 2, Always: true}},
 			},
 		},
+		{
+			Name: "uplinks", Spec: guests, measure: shareOfUplinks,
+			Rows: []Row{{"the lesser of two uplinks' share of 64 overlay flows", "%", Goal{AtLeast: 30}}},
+		},
 	}
-	return events
+	for _, n := range []int{10, 1000, 10000} {
+		events = append(events, Event{
+			Name: fmt.Sprintf("cut-%d", n), Spec: Spec{Spines: 2, Leafs: 3, Behind: n}, measure: cutBefore,
+			Rows: []Row{{fmt.Sprintf("an uplink loses carrier, %d prefixes behind the leaf: outage", n), "ms", Goal{Set: true, AtMost: 15, Ratio: 1}}},
+		})
+	}
+	events = append(events,
+		Event{
+			Name: "mute", Spec: small, measure: mute,
+			Rows: []Row{{"packets vanish on an uplink, default settings: outage", "ms", Goal{Set: true, AtMost: 350, Ratio: 1}}},
+		},
+		Event{
+			Name: "mute-bfd", Spec: Spec{Spines: 2, Leafs: 3, BFD: 50 * time.Millisecond}, measure: mute,
+			Rows: []Row{{"the same, BFD 50 ms × 3 for all", "ms", Goal{Ratio: 1}}},
+		},
+		Event{
+			Name: "spine-off", Spec: small, measure: powerOff,
+			Rows: []Row{{"a spine loses all cables: outage", "ms", Goal{Set: true, AtMost: 15, Ratio: 1}}, {"they return: packets lost", "", Goal{Set: true}}},
+		},
+		Event{
+			Name: "spine-kill", Spec: small, measure: killOf("spine1"),
+			Rows: []Row{{"a spine's daemons killed and started again: packets lost", "", Goal{Set: true}}},
+		},
+		Event{
+			Name: "leaf-kill", Spec: guests, measure: killOf("leaf3"),
+			Rows: []Row{{"a leaf's daemons killed and started again: outage of guests", "ms", Goal{Set: true}}},
+		},
+		Event{
+			Name: "move", Spec: Spec{Spines: 2, Leafs: 3, Guests: 15}, measure: moveOf(true),
+			Rows: []Row{{"a guest moves and announces itself: outage", "ms", Goal{Ratio: 0.2}}},
+		},
+		Event{
+			Name: "move-silent", Spec: Spec{Spines: 2, Leafs: 3, Guests: 15}, measure: moveOf(false),
+			Rows: []Row{{"a guest moves and just goes on sending: outage", "ms", Goal{Ratio: 0.2}}},
+		},
+	)
+	return append(events, tableEvents()...)
 }
 
 // Quick are the events for a look within minutes.
-func Quick() []string { return []string{"start", "cut"} }
+func Quick() []string { return []string{"start", "cut", "move"} }
 
 func eventNames(events []Event) string {
 	names := make([]string, len(events))
@@ -122,44 +161,4 @@ func (f *Fabric) between(a, b string) ([][2]probe.Host, error) {
 	}
 	to, err := f.host(b)
 	return [][2]probe.Host{{from, to}}, err
-}
-
-// lastLeaf is where cables are cut.
-func (f *Fabric) lastLeaf() string { return fmt.Sprintf("leaf%d", f.spec.Leafs) }
-
-// cutAndMend takes the carrier from one of two uplinks and gives it back.
-func cutAndMend(ctx context.Context, f *Fabric) ([]Sample, error) {
-	spine, leaf := lab.End{Node: "spine1"}, lab.End{Node: f.lastLeaf()}
-	pairs, err := f.between("leaf1", f.lastLeaf())
-	if err != nil {
-		return nil, err
-	}
-	cut, err := f.traffic(ctx, pairs, func() error { return f.Cut(spine, leaf) }, func() error { return f.settled(ctx) })
-	if err != nil {
-		return nil, err
-	}
-	const patience = 20 * time.Second
-	var again Sample
-	mend, err := f.traffic(ctx, pairs, func() error { return f.Mend(spine, leaf) }, func() error {
-		began := time.Now()
-		whole, err := f.whole(ctx, patience)
-		again = seconds(time.Since(began))
-		if !whole {
-			again = Sample{Value: patience.Seconds(), Exceeded: true}
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []Sample{milliseconds(cut.Worst().Outage), {Value: float64(mend.Lost())}, again}, nil
-}
-
-// settled waits until the routes are as what is left of the cables gives them.
-func (f *Fabric) settled(ctx context.Context) error {
-	whole, err := f.whole(ctx, atFirst)
-	if err == nil && !whole {
-		err = fmt.Errorf("%s has not settled after %s", f.Name, atFirst)
-	}
-	return err
 }

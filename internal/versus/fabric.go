@@ -3,7 +3,6 @@ package versus
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -21,9 +20,11 @@ import (
 type Spec struct {
 	Spines, Leafs int
 	Guests        int // on one segment, spread over the leafs
-	// Behind is how many prefixes the node far announces, which is cabled to the
-	// last leaf; 0: there is none. Far is frond's in every fabric.
+	// Behind is how many prefixes the node far can announce, which is cabled to
+	// the last leaf; 0: there is none. Far is FRR's in every fabric.
 	Behind int
+	// MACs is how many may be behind one guest's port; 0: as is the default.
+	MACs int
 	// BFD is the interval of which three may be missing; 0: as is the default.
 	BFD time.Duration
 }
@@ -53,8 +54,10 @@ type Fabric struct {
 	spec   Spec
 	doc    *fabric.Fabric
 	runs   daemons
+	feeder *frr // of far
 	spaces map[string]*netns.NS
 	guests []lab.Guest
+	turn   int // how often something was measured, where it matters
 }
 
 // make makes the machines, with cables but without daemons and guests.
@@ -69,11 +72,11 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 		})
 	}
 	text := string(lab.WithSegment(lab.Document(c.lab, topology), topology))
-	if s.Behind > 0 {
-		text = announce(text, s.Behind)
-	}
 	if s.BFD > 0 {
 		text = strings.Replace(text, "nodes:\n", fmt.Sprintf("  bfd: {interval: %s, multiplier: 3}\nnodes:\n", s.BFD), 1)
+	}
+	if s.MACs > 0 {
+		text = strings.Replace(text, "{vni: 100,", fmt.Sprintf("{vni: 100, mac_limit: %d,", s.MACs), 1)
 	}
 	l, err := lab.Up(ctx, lab.Lab{Name: c.lab, Topology: topology}, lab.Source{Content: []byte(text)}, func(string, int, int) {})
 	if err != nil {
@@ -95,24 +98,14 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	if f.runs, err = c.runs(ctx, f); err != nil {
 		return nil, err
 	}
+	if s.Behind > 0 {
+		if err := f.makeFar(); err != nil {
+			return nil, err
+		}
+	}
 	// Ports have their link-local addresses (RFC 4862 §5.4) and the kernel has
 	// taken down what was removed before.
 	return f, wait(ctx, 2*time.Second)
-}
-
-// announce has far announce n prefixes.
-func announce(document string, n int) string {
-	prefixes := make([]string, n)
-	for i := range prefixes {
-		prefixes[i] = prefixBehind(i).String()
-	}
-	head, tail, _ := strings.Cut(document, "  "+far+": {")
-	return head + "  " + far + ": {advertise: [" + strings.Join(prefixes, ", ") + "], " + tail
-}
-
-// prefixBehind is the i-th prefix of those behind the last leaf.
-func prefixBehind(i int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + i>>16), byte(i >> 8), byte(i), 0}), 24)
 }
 
 // start starts the daemons of all nodes at once.
@@ -127,7 +120,7 @@ func (f *Fabric) start(ctx context.Context) error {
 // startNode starts the daemons of one.
 func (f *Fabric) startNode(ctx context.Context, node string) error {
 	if node == far {
-		return f.Start(node)
+		return f.feeder.start(ctx, far)
 	}
 	return f.runs.start(ctx, node)
 }
@@ -154,22 +147,10 @@ func (f *Fabric) bring(ctx context.Context) error {
 	if err := f.addGuests(ctx); err != nil {
 		return err
 	}
-	if f.spec.Behind > 0 {
-		for _, p := range f.probed() {
-			if err := f.run(far, "ip", "addr", "add", p.String()+"/32", "dev", "lo"); err != nil {
-				return err
-			}
-		}
-	}
 	if whole, err := f.whole(ctx, atFirst); err != nil || !whole {
 		return fmt.Errorf("%s is not whole after %s: %w", f.Name, atFirst, err)
 	}
 	return f.guestsReach(ctx)
-}
-
-// probed are addresses in the first and the last of the prefixes behind.
-func (f *Fabric) probed() []netip.Addr {
-	return []netip.Addr{prefixBehind(0).Addr().Next(), prefixBehind(f.spec.Behind - 1).Addr().Next()}
 }
 
 // whole waits until all routes are as the cables give them, and tells whether
@@ -286,6 +267,9 @@ func (f *Fabric) down(ctx context.Context) error {
 	_, err := lab.Down(ctx, f.Name)
 	if f.runs != nil && err == nil {
 		err = f.runs.close()
+	}
+	if f.feeder != nil && err == nil {
+		err = f.feeder.close()
 	}
 	return err
 }

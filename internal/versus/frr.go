@@ -26,7 +26,13 @@ func FRR() []Contender {
 	for _, c := range []Contender{{Name: "FRR", lab: "versusfrr"}, {Name: "FRR tuned", lab: "versustuned"}} {
 		tuned := c.lab == "versustuned"
 		c.runs = func(_ context.Context, f *Fabric) (daemons, error) {
-			return newFRR(f, frrStyle{tuned: tuned, bfd: f.spec.BFD})
+			var nodes []fabric.Node
+			for _, n := range f.doc.Nodes {
+				if n.Name != far {
+					nodes = append(nodes, n)
+				}
+			}
+			return newFRR(f, frrStyle{tuned: tuned, bfd: f.spec.BFD}, nodes...)
 		}
 		contenders = append(contenders, c)
 	}
@@ -60,7 +66,7 @@ type frr struct {
 
 // newFRR prepares the nodes: what a distribution or an operator does before
 // FRR starts.
-func newFRR(f *Fabric, style frrStyle) (*frr, error) {
+func newFRR(f *Fabric, style frrStyle, nodes ...fabric.Node) (*frr, error) {
 	r := &frr{fabric: f, style: style, running: make(map[string]*exec.Cmd)}
 	owner, err := user.Lookup("frr") // the daemons give up root for it
 	if err != nil {
@@ -74,10 +80,7 @@ func newFRR(f *Fabric, style frrStyle) (*frr, error) {
 	if err := os.Chmod(r.dir, 0o755); err != nil { //nolint:gosec // the daemons enter it as another user
 		return nil, err
 	}
-	for _, n := range f.doc.Nodes {
-		if n.Name == far {
-			continue
-		}
+	for _, n := range nodes {
 		if err := r.prepare(n); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
@@ -108,7 +111,7 @@ func (r *frr) prepare(n fabric.Node) error {
 	if err := r.fabric.sysctl(n.Name, values); err != nil {
 		return err
 	}
-	for name, text := range r.style.frrConfig(n, ports, true) {
+	for name, text := range r.style.frrConfig(n, ports) {
 		if err := os.WriteFile(filepath.Join(dir, name+".conf"), []byte(text), 0o644); err != nil { //nolint:gosec // no secret
 			return err
 		}
@@ -221,15 +224,15 @@ func (r *frr) close() error {
 	return os.RemoveAll(r.dir)
 }
 
-// ask runs commands of FRR's command line on a node.
-func (r *frr) ask(node string, commands ...string) (string, error) {
+// ask has a node's daemons carry out commands of FRR's command line.
+func (r *frr) ask(node string, commands ...string) error {
 	args := []string{"--vty_socket", r.files(node)}
 	for _, c := range commands {
 		args = append(args, "-c", c)
 	}
 	out, err := exec.Command("vtysh", args...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("vtysh on %s: %w: %s", node, err, out)
+		return fmt.Errorf("vtysh on %s: %w: %s", node, err, out)
 	}
-	return string(out), nil
+	return nil
 }

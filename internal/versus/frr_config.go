@@ -19,11 +19,11 @@ type frrStyle struct {
 
 // frrConfig is each daemon's configuration file on a node with these ports to
 // other nodes, as the manual says for unnumbered data centres.
-func (s frrStyle) frrConfig(n fabric.Node, ports []string, segments bool) map[string]string {
+func (s frrStyle) frrConfig(n fabric.Node, ports []string) map[string]string {
 	head := fmt.Sprintf("frr defaults datacenter\nhostname %s\n", n.Name)
 	files := map[string]string{
 		"zebra":   head + s.zebra(n, ports),
-		"bgpd":    head + s.bgpd(n, ports, segments),
+		"bgpd":    head + s.bgpd(n, ports),
 		"staticd": head,
 		"bfdd":    head,
 	}
@@ -46,7 +46,7 @@ func (s frrStyle) zebra(n fabric.Node, ports []string) string {
 	return b.String()
 }
 
-func (s frrStyle) bgpd(n fabric.Node, ports []string, segments bool) string {
+func (s frrStyle) bgpd(n fabric.Node, ports []string) string {
 	var b, activate strings.Builder
 	fmt.Fprintf(&b, "router bgp %d\n bgp router-id %s\n bgp bestpath as-path multipath-relax\n", n.ASN, n.Loopback)
 	if s.tuned {
@@ -64,8 +64,6 @@ func (s frrStyle) bgpd(n fabric.Node, ports []string, segments bool) string {
 	}
 	fmt.Fprintf(&b, " address-family ipv4 unicast\n  network %s/32\n exit-address-family\n", n.Loopback)
 	fmt.Fprintf(&b, " address-family ipv6 unicast\n  network %s/128\n%s exit-address-family\n", n.Loopback6, activate.String())
-	if segments {
-		fmt.Fprintf(&b, " address-family l2vpn evpn\n%s  advertise-all-vni\n exit-address-family\n", activate.String())
-	}
+	fmt.Fprintf(&b, " address-family l2vpn evpn\n%s  advertise-all-vni\n exit-address-family\n", activate.String())
 	return b.String()
 }

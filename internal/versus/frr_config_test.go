@@ -16,7 +16,7 @@ func TestFRRConfig(t *testing.T) {
 		Name: "leaf1", ASN: 65001,
 		Loopback: netip.MustParseAddr("10.0.200.1"), Loopback6: netip.MustParseAddr("fd00::1"),
 	}
-	plain := frrStyle{}.frrConfig(n, []string{"eth1", "eth2"}, true)
+	plain := frrStyle{}.frrConfig(n, []string{"eth1", "eth2"})
 	const head = "frr defaults datacenter\nhostname leaf1\n"
 	want := map[string]string{
 		"zebra": head + "interface lo\n ip address 10.0.200.1/32\n ipv6 address fd00::1/128\n",
@@ -46,7 +46,7 @@ func TestFRRConfig(t *testing.T) {
 		t.Error(diff)
 	}
 
-	tuned := frrStyle{tuned: true, bfd: 50 * time.Millisecond}.frrConfig(n, []string{"eth1"}, true)
+	tuned := frrStyle{tuned: true, bfd: 50 * time.Millisecond}.frrConfig(n, []string{"eth1"})
 	for daemon, lines := range map[string][]string{
 		"zebra": {"no zebra nexthop kernel enable\n", "interface eth1\n ipv6 nd ra-interval 1\n"},
 		"bgpd":  {" neighbor eth1 timers 1 3\n", " neighbor eth1 timers connect 1\n", " neighbor eth1 bfd profile fast\n", " bgp graceful-restart\n"},
