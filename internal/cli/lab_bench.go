@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,9 +29,9 @@ func labBenchCommand() *cobra.Command {
 	var flags benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure frond beside FRR on this machine",
-		Long: `Measure frond beside an installed FRR on this machine: the same topology and
-guests in namespaces, the same events, in turns. Traffic of 1,000 packets/s in
+		Short: "Measure frond beside FRR and keepalived on this machine",
+		Long: `Measure frond beside an installed FRR on this machine, its elected gateway beside
+keepalived: the same topology and guests in namespaces, the same events, in turns. Traffic of 1,000 packets/s in
 each of eight flows shows what is lost; the worst flow counts. Each cell is
 median [minimum–maximum]. FRR runs twice, with its datacenter profile and tuned;
 goals compare with the better.
@@ -87,9 +88,16 @@ func bench(ctx context.Context, flags benchFlags, progress func(step string, don
 		if report.Machine.FRR, err = versus.FRRVersion(ctx); err != nil {
 			return versus.Report{}, err
 		}
+		if versus.NeedsKeepalived(events) {
+			if report.Machine.Keepalived, err = versus.KeepalivedVersion(ctx); err != nil {
+				return versus.Report{}, err
+			}
+		}
 		cfg.Contenders = append(cfg.Contenders, versus.FRR()...)
 	}
 	results, err := versus.Run(ctx, cfg)
+	report.Machine.FRR = cmp.Or(report.Machine.FRR, older.Machine.FRR)
+	report.Machine.Keepalived = cmp.Or(report.Machine.Keepalived, older.Machine.Keepalived)
 	report.Results = versus.Merge(older.Results, results)
 	if err != nil || flags.into == "" {
 		return report, err

@@ -56,10 +56,7 @@ func (f *Fabric) memory(node string) (mib float64, err error) {
 // processorTime is what the daemons of all nodes have used, in seconds; those
 // of far are left out.
 func (f *Fabric) processorTime() (seconds float64, err error) {
-	for _, n := range f.Topology.Nodes {
-		if n.Name == far {
-			continue
-		}
+	for _, n := range f.own() {
 		pids, err := f.Processes(n.Name)
 		if err != nil {
 			return 0, err

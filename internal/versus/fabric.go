@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ type Spec struct {
 	// Behind is how many prefixes the node far can announce, which is cabled to
 	// the last leaf; 0: there is none. Far is FRR's in every fabric.
 	Behind int
+	// Elected: the segment has a gateway that one node has at a time.
+	Elected bool
 	// MACs is how many may be behind one guest's port; 0: as is the default.
 	MACs int
 	// BFD is the interval of which three may be missing; 0: as is the default.
@@ -75,6 +78,9 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	if s.BFD > 0 {
 		text = strings.Replace(text, "nodes:\n", fmt.Sprintf("  bfd: {interval: %s, multiplier: 3}\nnodes:\n", s.BFD), 1)
 	}
+	if s.Elected {
+		text = strings.Replace(text, "{vni: 100,", fmt.Sprintf("{vni: 100, gateway: {address: %s, mode: elected},", gatewayAddress), 1)
+	}
 	if s.MACs > 0 {
 		text = strings.Replace(text, "{vni: 100,", fmt.Sprintf("{vni: 100, mac_limit: %d,", s.MACs), 1)
 	}
@@ -106,6 +112,11 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	// Ports have their link-local addresses (RFC 4862 §5.4) and the kernel has
 	// taken down what was removed before.
 	return f, wait(ctx, 2*time.Second)
+}
+
+// own are the nodes but far.
+func (f *Fabric) own() []fabric.Node {
+	return slices.DeleteFunc(slices.Clone(f.doc.Nodes), func(n fabric.Node) bool { return n.Name == far })
 }
 
 // start starts the daemons of all nodes at once.

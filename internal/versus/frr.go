@@ -26,13 +26,7 @@ func FRR() []Contender {
 	for _, c := range []Contender{{Name: "FRR", lab: "versusfrr"}, {Name: "FRR tuned", lab: "versustuned"}} {
 		tuned := c.lab == "versustuned"
 		c.runs = func(_ context.Context, f *Fabric) (daemons, error) {
-			var nodes []fabric.Node
-			for _, n := range f.doc.Nodes {
-				if n.Name != far {
-					nodes = append(nodes, n)
-				}
-			}
-			return newFRR(f, frrStyle{tuned: tuned, bfd: f.spec.BFD}, nodes...)
+			return newFRR(f, frrStyle{tuned: tuned, bfd: f.spec.BFD}, f.own()...)
 		}
 		contenders = append(contenders, c)
 	}
@@ -116,6 +110,10 @@ func (r *frr) prepare(n fabric.Node) error {
 			return err
 		}
 	}
+	suppress := "on"
+	if r.style.network.IsValid() {
+		suppress = "off"
+	}
 	var devices strings.Builder
 	for _, port := range ports {
 		fmt.Fprintf(&devices, "link set %s up\n", port)
@@ -128,7 +126,7 @@ func (r *frr) prepare(n fabric.Node) error {
 		fmt.Fprintf(&devices, "link add %s type bridge\n", s.Bridge)
 		fmt.Fprintf(&devices, "link add %s type vxlan id %d dstport 4789 nolearning local %s\n", vxlan, s.VNI, n.Loopback)
 		fmt.Fprintf(&devices, "link set %s master %s addrgenmode none\n", vxlan, s.Bridge)
-		fmt.Fprintf(&devices, "link set %s type bridge_slave neigh_suppress on learning off\n", vxlan)
+		fmt.Fprintf(&devices, "link set %s type bridge_slave neigh_suppress %s learning off\n", vxlan, suppress)
 		fmt.Fprintf(&devices, "link set %s addrgenmode none\n", s.Bridge)
 		fmt.Fprintf(&devices, "link set %s up\nlink set %s up\n", vxlan, s.Bridge)
 	}
@@ -169,12 +167,6 @@ func (r *frr) start(ctx context.Context, node string) error {
 
 // launch starts a daemon, unless it runs.
 func (r *frr) launch(node, daemon string, args ...string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := node + "/" + daemon
-	if r.running[key] != nil {
-		return nil
-	}
 	dir := r.files(node)
 	args = append([]string{
 		"-z", filepath.Join(dir, "zserv.api"), "-i", filepath.Join(dir, daemon+".pid"),
@@ -183,14 +175,25 @@ func (r *frr) launch(node, daemon string, args ...string) error {
 	if daemon == "bfdd" {
 		args = append(args, "--bfdctl", filepath.Join(dir, "bfdd.ctl"))
 	}
-	cmd := exec.Command(filepath.Join(frrDaemons, daemon), args...)
+	return r.spawn(node, filepath.Join(frrDaemons, daemon), args...)
+}
+
+// spawn starts a program on a node, unless it runs there.
+func (r *frr) spawn(node, program string, args ...string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := node + "/" + filepath.Base(program)
+	if r.running[key] != nil {
+		return nil
+	}
+	cmd := exec.Command(program, args...)
 	ns, err := r.fabric.Namespace(node)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
 	if err := ns.Start(cmd); err != nil {
-		return fmt.Errorf("start %s of %s: %w", daemon, node, err)
+		return fmt.Errorf("start %s on %s: %w", program, node, err)
 	}
 	r.running[key] = cmd
 	return nil

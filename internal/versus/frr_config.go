@@ -2,6 +2,7 @@ package versus
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -15,6 +16,10 @@ type frrStyle struct {
 	// each second, graceful restart.
 	tuned bool
 	bfd   time.Duration // 0: none, as is the default
+	// network is a segment's prefix, which nodes that have an address in it
+	// announce; ARP suppression is off then, with which guests would keep the MAC
+	// of a gateway that has moved. Zero: segments are not routed.
+	network netip.Prefix
 }
 
 // frrConfig is each daemon's configuration file on a node with these ports to
@@ -62,7 +67,11 @@ func (s frrStyle) bgpd(n fabric.Node, ports []string) string {
 		}
 		fmt.Fprintf(&activate, "  neighbor %s activate\n", port)
 	}
-	fmt.Fprintf(&b, " address-family ipv4 unicast\n  network %s/32\n exit-address-family\n", n.Loopback)
+	fmt.Fprintf(&b, " address-family ipv4 unicast\n  network %s/32\n", n.Loopback)
+	if s.network.IsValid() {
+		fmt.Fprintf(&b, "  network %s\n", s.network)
+	}
+	b.WriteString(" exit-address-family\n")
 	fmt.Fprintf(&b, " address-family ipv6 unicast\n  network %s/128\n%s exit-address-family\n", n.Loopback6, activate.String())
 	fmt.Fprintf(&b, " address-family l2vpn evpn\n%s  advertise-all-vni\n exit-address-family\n", activate.String())
 	return b.String()

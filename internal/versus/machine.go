@@ -17,12 +17,13 @@ type Report struct {
 
 // Machine is what was measured on, and what.
 type Machine struct {
-	Processor string  `json:"processor"`
-	Cores     int     `json:"cores"`
-	MemoryGiB float64 `json:"memoryGiB"`
-	Kernel    string  `json:"kernel"`
-	Frond     string  `json:"frond"`
-	FRR       string  `json:"frr,omitempty"`
+	Processor  string  `json:"processor"`
+	Cores      int     `json:"cores"`
+	MemoryGiB  float64 `json:"memoryGiB"`
+	Kernel     string  `json:"kernel"`
+	Frond      string  `json:"frond"`
+	FRR        string  `json:"frr,omitempty"`
+	Keepalived string  `json:"keepalived,omitempty"`
 }
 
 // ThisMachine describes the machine that this runs on.
@@ -53,6 +54,9 @@ func (r Report) Markdown() string {
 	text := fmt.Sprintf("%d cores (%s), %.0f GiB, Linux %s; frond %s", m.Cores, m.Processor, m.MemoryGiB, m.Kernel, m.Frond)
 	if m.FRR != "" {
 		text += ", FRR " + m.FRR
+	}
+	if m.Keepalived != "" {
+		text += ", keepalived " + m.Keepalived
 	}
 	return text + ". Median [minimum–maximum].\n\n" + Markdown(r.Results)
 }

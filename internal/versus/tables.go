@@ -41,6 +41,13 @@ func tableEvents() (events []Event) {
 			},
 		},
 		Event{
+			Name: "gateway", Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, Elected: true}, measure: loseGateway, rivals: Keepalived,
+			Rows: []Row{
+				{"the node with the gateway loses all cables: outage", "ms", Goal{Ratio: 1}},
+				{"the same: time in 6 s that two nodes have the gateway", "s", Goal{Set: true}},
+			},
+		},
+		Event{
 			Name: "idle", Spec: Spec{Spines: 2, Leafs: 3, Guests: 3}, measure: idle,
 			Rows: []Row{
 				{"idle: memory of a leaf's daemons", "MiB", Goal{Ratio: 1}},
@@ -279,10 +286,7 @@ func hear[U any](ctx context.Context, updates <-chan U, done chan struct{}, n in
 // behind the last leaf, and for a moment more, for their other legs.
 func (f *Fabric) prefixesEverywhere(ctx context.Context) error {
 	deadline := time.Now().Add(atFirst)
-	for _, n := range f.Topology.Nodes {
-		if n.Name == far {
-			continue
-		}
+	for _, n := range f.own() {
 		ns, err := f.space(n.Name)
 		if err != nil {
 			return err

@@ -16,6 +16,8 @@ type Config struct {
 	Binary string // the program frond
 	Events []Event
 	// Contenders are measured in turns, beginning with another one each time.
+	// The first is compared with the others; in some events others take their
+	// place.
 	Contenders []Contender
 	// Repeat is how often each event is measured for each contender.
 	Repeat int
@@ -31,6 +33,8 @@ type Event struct {
 	Spec Spec
 	// Fresh events bring the fabric up themselves, each time anew.
 	Fresh bool
+	// rivals gives whom frond is compared with, where that is not who the run is for.
+	rivals func() []Contender
 	// measure gives a sample for each row.
 	measure func(ctx context.Context, f *Fabric) ([]Sample, error)
 }
@@ -65,6 +69,9 @@ func Run(ctx context.Context, cfg Config) ([]Result, error) {
 // event measures one event for all contenders. Their fabrics are there side by
 // side, and something happens to one of them at a time.
 func (cfg Config) event(ctx context.Context, e Event) (_ []Result, err error) {
+	if e.rivals != nil && len(cfg.Contenders) > 1 {
+		cfg.Contenders = append(slices.Clone(cfg.Contenders[:1]), e.rivals()...)
+	}
 	fabrics := make([]*Fabric, len(cfg.Contenders))
 	defer func() {
 		for _, f := range fabrics {
@@ -150,6 +157,11 @@ func Choose(names []string) ([]Event, error) {
 		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
+}
+
+// NeedsKeepalived tells whether one of the events compares with it.
+func NeedsKeepalived(events []Event) bool {
+	return slices.ContainsFunc(events, func(e Event) bool { return e.rivals != nil })
 }
 
 // wait lets time pass, unless ctx ends.
