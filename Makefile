@@ -2,9 +2,12 @@
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-# How long each fuzz target runs, and which benchmarks do.
+# How long each fuzz target runs, which benchmarks do, and which events of the
+# comparison how often.
 FUZZTIME ?= 60s
 BENCH    ?= .
+EVENTS   ?=
+REPEAT   ?= 10
 # How long faults go on in make chaos, and which ones come; 0: others each time.
 DURATION ?= 10m
 SEED     ?= 0
@@ -18,7 +21,7 @@ GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X frond/internal/cli.release=$(VERSION)'
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab test test-needs format-check vet lint unit scenarios cross fuzz bench chaos clean
+.PHONY: help build lab test test-needs format-check vet lint unit scenarios cross fuzz bench bench-quick bench-versus chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +73,12 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 bench: build ## measure; BENCH picks by name (root)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+bench-quick: build ## frond beside FRR: three events, a few times (root)
+	bin/frond lab bench --quick
+
+bench-versus: build ## frond beside FRR and keepalived, all events or EVENTS=a,b REPEAT times, into docs/benchmarks.md (root)
+	@scripts/bench-versus '$(EVENTS)' '$(REPEAT)'
 
 chaos: build ## break a fabric at random for DURATION; SEED replays, CLOCK=1 steps this machine's clock too (root)
 	$(GO) test -count=1 -v -run TestChaos -timeout 0 ./internal/lab -chaos.duration $(DURATION) -chaos.seed $(SEED) $(if $(CLOCK),-chaos.clock)

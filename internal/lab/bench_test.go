@@ -32,12 +32,10 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 // waitWhole waits until all routes are as the cabling says.
 func (w *world) waitWhole() {
 	w.t.Helper()
-	c := &checker{lab: w.Lab, cfg: CheckConfig{Timeout: 30 * time.Second, Surviving: true}}
-	defer c.close()
-	must(w.t, c.open())
-	must(w.t, c.routes(w.t.Context(), silent))
-	if len(c.proof.Failures) > 0 {
-		w.t.Fatal(strings.Join(c.proof.Failures, "\n"))
+	wrong, err := w.AwaitRoutes(w.t.Context(), 30*time.Second)
+	must(w.t, err)
+	if len(wrong) > 0 {
+		w.t.Fatal(strings.Join(wrong, "\n"))
 	}
 }
 

@@ -98,6 +98,19 @@ func (l *Lab) Check(ctx context.Context, cfg CheckConfig, progress Progress) (Pr
 	return c.proof, ctx.Err()
 }
 
+// AwaitRoutes waits until the kernel of every node has all the next hops to
+// every other node that the cables give which are neither cut nor muted, and
+// names what is wrong with them when the timeout has passed.
+func (l *Lab) AwaitRoutes(ctx context.Context, timeout time.Duration) (wrong []string, err error) {
+	c := &checker{lab: l, cfg: CheckConfig{Timeout: timeout, Surviving: true}}
+	defer c.close()
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	err = c.routes(ctx, func(string, int, int) {})
+	return c.proof.Failures, err
+}
+
 func (c *checker) open() error {
 	f, err := c.lab.Fabric()
 	if err != nil {

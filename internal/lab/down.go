@@ -71,6 +71,20 @@ func killAll(ctx context.Context, namespaces []string) (int, error) {
 	return len(killed), err
 }
 
+// Processes are those that run on a node, whoever started them.
+func (l *Lab) Processes(node string) ([]int, error) {
+	ns, err := l.Namespace(node)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	inode, err := ns.Inode()
+	if err != nil {
+		return nil, err
+	}
+	return processesIn(map[uint64]bool{inode: true}), nil
+}
+
 // processesIn are the processes, but for this one, in any of the namespaces.
 func processesIn(namespaces map[uint64]bool) []int {
 	entries, err := os.ReadDir("/proc")

@@ -17,7 +17,8 @@ import (
 type Lab struct {
 	Name     string
 	Topology Topology
-	// Binary is the program that nodes run, as BINARY agent ….
+	// Binary is the program that nodes run, as BINARY agent …. Up starts none
+	// where it is empty: then something else is to run on the nodes.
 	Binary string
 }
 
@@ -45,6 +46,9 @@ func Up(ctx context.Context, l Lab, document Source, progress Progress) (_ *Lab,
 	}
 	if err := l.makeCables(ctx, progress); err != nil {
 		return nil, err
+	}
+	if l.Binary == "" {
+		return &l, nil
 	}
 	for i, n := range l.Topology.Nodes {
 		progress("starting agents", i, len(l.Topology.Nodes))

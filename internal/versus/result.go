@@ -1,0 +1,188 @@
+package versus
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Result is one row for all contenders.
+type Result struct {
+	Event    string    `json:"event"`
+	Title    string    `json:"title"`
+	Unit     string    `json:"unit"`
+	Measured time.Time `json:"measured"`
+	Goal     string    `json:"goal"`
+	// Verdict is "met", "missed", or empty where there is no goal, or nobody to
+	// compare with.
+	Verdict string   `json:"verdict"`
+	Of      []Figure `json:"of"` // the contenders; frond comes first
+}
+
+// Figure is what one contender came to.
+type Figure struct {
+	Contender string   `json:"contender"`
+	Median    Sample   `json:"median"`
+	Min       Sample   `json:"min"`
+	Max       Sample   `json:"max"`
+	Samples   []Sample `json:"samples"` // in their order
+}
+
+func summarize(contender string, samples []Sample) Figure {
+	sorted := slices.SortedFunc(slices.Values(samples), compareSamples)
+	return Figure{
+		Contender: contender, Samples: samples,
+		Median: median(sorted), Min: sorted[0], Max: sorted[len(sorted)-1],
+	}
+}
+
+// median is the mean of the two in the middle where there are two, and neither
+// was given up.
+func median(sorted []Sample) Sample {
+	low, high := sorted[(len(sorted)-1)/2], sorted[len(sorted)/2]
+	if high.Exceeded {
+		return high
+	}
+	return Sample{Value: (low.Value + high.Value) / 2}
+}
+
+// compareSamples orders them; one that was given up is beyond all others.
+func compareSamples(a, b Sample) int {
+	switch {
+	case a.Exceeded != b.Exceeded && a.Exceeded:
+		return 1
+	case a.Exceeded != b.Exceeded, a.Value < b.Value:
+		return -1
+	case a.Value > b.Value:
+		return 1
+	}
+	return 0
+}
+
+// Goal is what frond's median should be.
+type Goal struct {
+	AtMost  float64 // in the row's unit, if Set
+	Always  bool    // AtMost holds for the maximum too
+	Set     bool
+	AtLeast float64 // instead of AtMost: of the minimum
+	Ratio   float64 // at most this part of the best of the others; 0: no matter
+}
+
+func (g Goal) String() string {
+	var parts []string
+	if g.Set {
+		text := "≤ " + number(g.AtMost)
+		if g.Always {
+			text += ", always"
+		}
+		parts = append(parts, text)
+	}
+	if g.AtLeast > 0 {
+		parts = append(parts, "≥ "+number(g.AtLeast))
+	}
+	if g.Ratio > 0 {
+		parts = append(parts, "≤ "+number(g.Ratio)+" × the best other")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// judge compares the first contender's figure with the goal.
+func (r *Result) judge(g Goal) {
+	r.Goal = g.String()
+	if r.Goal == "" || g.Ratio > 0 && len(r.Of) < 2 && !g.Set {
+		return
+	}
+	own := r.Of[0]
+	met := !own.Median.Exceeded
+	if g.Set {
+		met = met && own.Median.Value <= g.AtMost && (!g.Always || !own.Max.Exceeded && own.Max.Value <= g.AtMost)
+	}
+	if g.AtLeast > 0 {
+		met = met && own.Min.Value >= g.AtLeast
+	}
+	if g.Ratio > 0 && len(r.Of) > 1 {
+		best := slices.MinFunc(r.Of[1:], func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
+		met = met && own.Median.Value <= g.Ratio*best.Median.Value
+	}
+	r.Verdict = "missed"
+	if met {
+		r.Verdict = "met"
+	}
+}
+
+func (s Sample) String() string {
+	if s.Exceeded {
+		return "> " + number(s.Value)
+	}
+	return number(s.Value)
+}
+
+func (f Figure) String() string {
+	if f.Min == f.Max {
+		return f.Median.String()
+	}
+	return fmt.Sprintf("%s [%s–%s]", f.Median, f.Min, f.Max)
+}
+
+// number has three digits that count.
+func number(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 100 || v <= -100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// Markdown is the results as a table: median [minimum–maximum] of each
+// contender, and how often it was measured.
+func Markdown(results []Result) string {
+	var names []string
+	for _, r := range results {
+		for _, f := range r.Of {
+			if !slices.Contains(names, f.Contender) {
+				names = append(names, f.Contender)
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| what | unit | " + strings.Join(names, " | ") + " | times | goal | |\n|---|---|" + strings.Repeat("---|", len(names)) + "---|---|---|\n")
+	for _, r := range results {
+		fmt.Fprintf(&b, "| %s | %s |", r.Title, r.Unit)
+		times := 0
+		for _, name := range names {
+			cell := ""
+			if i := slices.IndexFunc(r.Of, func(f Figure) bool { return f.Contender == name }); i >= 0 {
+				cell, times = " "+r.Of[i].String(), len(r.Of[i].Samples)
+			}
+			b.WriteString(cell + " |")
+		}
+		fmt.Fprintf(&b, " %d | %s | %s |\n", times, r.Goal, r.Verdict)
+	}
+	return b.String()
+}
+
+// Merge puts results in the place of older ones of the same row. The order is
+// that of Events.
+func Merge(older, newer []Result) []Result {
+	place := make(map[[2]string]int)
+	for _, e := range Events() {
+		for _, row := range e.Rows {
+			place[[2]string{e.Name, row.Title}] = len(place)
+		}
+	}
+	merged := slices.Clone(newer)
+	for _, r := range older {
+		_, known := place[[2]string{r.Event, r.Title}]
+		if known && !slices.ContainsFunc(newer, func(n Result) bool { return n.Event == r.Event && n.Title == r.Title }) {
+			merged = append(merged, r)
+		}
+	}
+	slices.SortStableFunc(merged, func(a, b Result) int {
+		return place[[2]string{a.Event, a.Title}] - place[[2]string{b.Event, b.Title}]
+	})
+	return merged
+}

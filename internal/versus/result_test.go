@@ -1,0 +1,98 @@
+package versus
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func samples(values ...float64) (s []Sample) {
+	for _, v := range values {
+		s = append(s, Sample{Value: v})
+	}
+	return s
+}
+
+var never = Sample{Value: 20, Exceeded: true}
+
+func TestSummarize(t *testing.T) {
+	for _, c := range []struct {
+		samples []Sample
+		want    string
+	}{
+		{samples(3, 1, 2), "2 [1–3]"},
+		{samples(4, 1, 2, 3), "2.5 [1–4]"},
+		{samples(7), "7"},
+		{samples(0, 0, 0), "0"},
+		{append(samples(30), never, never), "> 20 [30–> 20]"},
+		{append(samples(2, 3), never), "3 [2–> 20]"},
+		{append(samples(2), never), "> 20 [2–> 20]"},
+		{samples(1234.56, 0.01234), "617 [0.0123–1235]"},
+	} {
+		if got := summarize("x", c.samples).String(); got != c.want {
+			t.Errorf("%v: %s, want %s", c.samples, got, c.want)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	figures := func(own []Sample, others ...[]Sample) []Figure {
+		of := []Figure{summarize("frond", own)}
+		for _, o := range others {
+			of = append(of, summarize("other", o))
+		}
+		return of
+	}
+	for _, c := range []struct {
+		name string
+		goal Goal
+		of   []Figure
+		want string
+	}{
+		{"no goal", Goal{}, figures(samples(1), samples(2)), ""},
+		{"nobody to compare with", Goal{Ratio: 1}, figures(samples(1)), ""},
+		{"the best other counts", Goal{Ratio: 0.5}, figures(samples(2), samples(9), samples(3)), "missed"},
+		{"a part of it", Goal{Ratio: 0.5}, figures(samples(2), samples(9), samples(4)), "met"},
+		{"others that never came", Goal{Ratio: 0.5}, figures(samples(2), []Sample{never}), "met"},
+		{"never", Goal{Ratio: 1}, figures([]Sample{never}, []Sample{never}), "missed"},
+		{"at most, once more", Goal{Set: true, AtMost: 2}, figures(samples(1, 1, 9)), "met"},
+		{"at most, always", Goal{Set: true, AtMost: 2, Always: true}, figures(samples(1, 1, 9)), "missed"},
+		{"nothing", Goal{Set: true}, figures(samples(0, 0, 1)), "met"},
+		{"both", Goal{Set: true, AtMost: 15, Ratio: 1}, figures(samples(10), samples(5)), "missed"},
+		{"at least, always", Goal{AtLeast: 30}, figures(samples(50, 29, 50)), "missed"},
+	} {
+		r := Result{Of: c.of}
+		if r.judge(c.goal); r.Verdict != c.want {
+			t.Errorf("%s: %q, want %q", c.name, r.Verdict, c.want)
+		}
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	results := []Result{
+		{Title: "outage", Unit: "ms", Of: []Figure{summarize("frond", samples(1, 2, 3)), summarize("FRR", append(samples(9), never))}},
+		{Title: "lost", Of: []Figure{summarize("frond", samples(0))}},
+	}
+	results[0].judge(Goal{Set: true, AtMost: 15, Ratio: 0.3})
+	const want = `| what | unit | frond | FRR | times | goal | |
+|---|---|---|---|---|---|---|
+| outage | ms | 2 [1–3] | > 20 [9–> 20] | 2 | ≤ 15, ≤ 0.3 × the best other | met |
+| lost |  | 0 | | 1 |  |  |
+`
+	if diff := cmp.Diff(want, Markdown(results)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	events := Events()
+	row := func(event, row int, unit string) Result {
+		return Result{Event: events[event].Name, Title: events[event].Rows[row].Title, Unit: unit}
+	}
+	older := []Result{row(0, 0, "old"), row(1, 0, "old"), {Event: "forgotten"}}
+	newer := []Result{row(2, 0, "new"), row(1, 0, "new")}
+	want := []Result{row(0, 0, "old"), row(1, 0, "new"), row(2, 0, "new")}
+	if diff := cmp.Diff(want, Merge(older, newer)); diff != "" {
+		t.Error(diff)
+	}
+}
