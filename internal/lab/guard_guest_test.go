@@ -153,6 +153,9 @@ func TestGuardGuests(t *testing.T) {
 			w.mac(node, guest, "known with its address", func(m status.MAC) bool { return len(m.IPs) > 0 })
 		}
 	}
+	for _, address := range []string{"172.16.0.12", "172.16.0.13"} {
+		w.shows("leaf1", "nft list set bridge frond-guard held4", address) // the kernel's rules know, too
+	}
 	a := w.attacker("g1")
 	others := map[string]int{"g3": w.packetSocket("g3", unix.ETH_P_ALL), "g2": w.packetSocket("g2", unix.ETH_P_ALL)}
 	own, gateway, gateway6 := a.guest.Address.Addr(), netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:172::1")

@@ -9,7 +9,10 @@ import (
 
 // TestLoopedPorts cables two ports of one bridge together.
 func TestLoopedPorts(t *testing.T) {
-	w := populate(t, "loop", SpineLeaf(2, 3), 6) // g1 and g4 on leaf1, g2 and g5 on leaf2, g3 and g6 on leaf3
+	// The guard, which takes part in what becomes of a storm, is off: loops have
+	// to be found without it.
+	unguarded := func(document string) string { return document + "guard: {guests: off}\n" }
+	w := populate(t, "loop", SpineLeaf(2, 3), 6, unguarded) // g1 and g4 on leaf1, g2 and g5 on leaf2, g3 and g6 on leaf3
 	w.whole()
 	t.Run("a cable between two ports", func(t *testing.T) {
 		w := w.in(t)
