@@ -53,6 +53,7 @@ type Link struct {
 	MTU       int
 	LinkLocal netip.Addr // usable IPv6 link-local address, zero if there is none yet
 	MAC       string
+	Master    int    // index of the bridge that it is a port of, 0: none
 	Kind      string // "veth", "bridge", …; empty for a physical device
 }
 

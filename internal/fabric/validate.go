@@ -36,6 +36,7 @@ func validate(f *Fabric, r *report) {
 	for _, s := range f.Segments {
 		validateGateway(s, r)
 		validateDHCP(s, r)
+		validateDNS(s, r)
 	}
 }
 
@@ -247,6 +248,25 @@ func validateDHCP(s Segment, r *report) {
 			if a.contains(b.First) || b.contains(a.First) {
 				r.failField(field, fmt.Sprintf("%s overlaps with %s", a, b), "write each address once")
 			}
+		}
+	}
+}
+
+// validateDNS wants name servers to be named in one place, and to be others
+// than the gateway, which asks them.
+func validateDNS(s Segment, r *report) {
+	field := segmentField(s.Name, "dns")
+	if inner := segmentField(s.Name, "dhcp.dns"); r.sets(inner) {
+		if r.sets(field) {
+			r.failField(field, "name servers are set in dhcp.dns too", "keep one of the two: dns holds for DHCP as well")
+			return
+		}
+		field = inner
+	}
+	for i, a := range s.DNS {
+		if g := s.Gateway; g != nil && (a == g.Address || a == g.Address6) {
+			r.failField(item(field, i), fmt.Sprintf("%s is the segment's own gateway, which asks these servers itself", a),
+				"name a server outside of the fabric, or leave it out: guests are told of the gateway anyway")
 		}
 	}
 }

@@ -114,6 +114,8 @@ func parseLink(m message) (dataplane.Link, bool) {
 			link.Name = unix.ByteSliceToString(value)
 		case unix.IFLA_MTU:
 			link.MTU = int(number(value))
+		case unix.IFLA_MASTER:
+			link.Master = int(number(value))
 		case unix.IFLA_ADDRESS:
 			link.MAC = net.HardwareAddr(value).String()
 		case unix.IFLA_LINKINFO:

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"frond/internal/advertise"
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
@@ -28,6 +29,8 @@ type parts struct {
 	store     storeService
 	elected   electedGateways
 	held      heldGateways
+
+	advertiser advertiser
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -102,6 +105,7 @@ type told struct {
 	liveness  []bfd.Session
 	speaker   bgp.Desired // but for the segments' routes
 	routes    bool        // whether these were told as they are now
+	routers   []advertise.Router
 }
 
 func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
@@ -283,6 +287,7 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.applyGateways(now)
 	l.applySegments()
+	l.applyAdvertisements()
 	l.tellSpeaker(now)
 	l.judge(now)
 }

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"frond/internal/advertise"
 	"frond/internal/api"
 	"frond/internal/bfd"
 	"frond/internal/bgp/native"
@@ -136,7 +137,8 @@ func (n *Node) Run(ctx context.Context) error {
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held}, n.first, n.cfg.PKI, n.log)
+	routers := advertise.New(n.log)
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held, routers}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -144,6 +146,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "discovery", discovery.Run))
 	group.Go(part(work, "BFD", liveness.Run))
 	group.Go(part(work, "store", leases.Run))
+	group.Go(part(work, "router advertisements", routers.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)
@@ -165,7 +168,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay)
+		n.leaveErr = leave(routers, liveness, plane, overlay)
 		close(n.left)
 		return n.leaveErr
 	})

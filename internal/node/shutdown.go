@@ -31,10 +31,11 @@ func (l *loop) beginLeaving() {
 	l.log.Info("leaving the fabric", "drain", time.Until(l.leaving).Round(time.Millisecond))
 }
 
-// leave takes away all that is frond's, after BGP has said goodbye: first BFD,
-// so that no peer takes what follows for a failure, then the kernel's part.
-func leave(l liveness, plane dataPlane, segments overlay) error {
+// leave takes away all that is frond's, after BGP has said goodbye: guests'
+// router, then BFD, so that no peer takes what follows for a failure, then the
+// kernel's part.
+func leave(a advertiser, l liveness, plane dataPlane, segments overlay) error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
-	return errors.Join(l.Stop(ctx), segments.Withdraw(ctx), plane.Withdraw(ctx))
+	return errors.Join(a.Withdraw(ctx), l.Stop(ctx), segments.Withdraw(ctx), plane.Withdraw(ctx))
 }
