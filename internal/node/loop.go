@@ -13,6 +13,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/dns"
 	"frond/internal/plan"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -31,6 +32,7 @@ type parts struct {
 	held      heldGateways
 
 	advertiser advertiser
+	nameServer nameServer
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -106,6 +108,7 @@ type told struct {
 	speaker   bgp.Desired // but for the segments' routes
 	routes    bool        // whether these were told as they are now
 	routers   []advertise.Router
+	names     dns.Desired
 }
 
 func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
@@ -288,6 +291,7 @@ func (l *loop) apply(now time.Time) {
 	l.applyGateways(now)
 	l.applySegments()
 	l.applyAdvertisements()
+	l.applyNames()
 	l.tellSpeaker(now)
 	l.judge(now)
 }

@@ -24,6 +24,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp/native"
 	"frond/internal/dataplane"
+	"frond/internal/dns"
 	"frond/internal/gateway"
 	"frond/internal/kernel"
 	"frond/internal/ra"
@@ -137,8 +138,8 @@ func (n *Node) Run(ctx context.Context) error {
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
-	routers := advertise.New(n.log)
-	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held, routers}, n.first, n.cfg.PKI, n.log)
+	routers, names := advertise.New(n.log), dns.New(n.log)
+	l := newLoop(parts{plane, discovery, liveness, speaker, overlay, guests, leases, elected, held, routers, names}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -147,6 +148,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "BFD", liveness.Run))
 	group.Go(part(work, "store", leases.Run))
 	group.Go(part(work, "router advertisements", routers.Run))
+	group.Go(part(work, "DNS", names.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {
 		defer close(silent)

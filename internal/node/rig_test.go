@@ -55,6 +55,7 @@ type rig struct {
 	store *fakeStore
 	gates *fakeGateways
 	ads   *fakeAdvertiser
+	dns   *fakeNameServer
 	order []string
 }
 
@@ -65,9 +66,9 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
-	r.ads = &fakeAdvertiser{}
+	r.ads, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
-	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store, r.gates, fakeHeld{r.gates}, r.ads}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
+	r.loop = newLoop(parts{r.plane, r.ra, r.bfd, r.bgp, r.over, r.watch, r.store, r.gates, fakeHeld{r.gates}, r.ads, r.dns}, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
 }
 

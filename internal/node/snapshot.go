@@ -19,6 +19,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeSegments()
 	l.judgeStore(now)
 	l.judgeGateways(now)
+	l.judgeNames()
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,

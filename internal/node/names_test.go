@@ -1,0 +1,73 @@
+package node
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"frond/internal/dataplane"
+	"frond/internal/dns"
+)
+
+// fakeNameServer notes what it was told, and reports what a test says.
+type fakeNameServer struct {
+	desired  dns.Desired
+	sets     int
+	problems []dns.Problem
+}
+
+func (f *fakeNameServer) Report() []dns.Problem { return f.problems }
+
+func (f *fakeNameServer) Set(d dns.Desired) {
+	f.desired = d
+	f.sets++
+}
+
+func TestNamesFollowDocumentAndBridges(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.plan = parse(t, guestsDocument, "leaf1").plan
+	r.setLinks(link("eth0", 2), dataplane.Link{Name: "br-blue", Index: 10})
+	blue := []netip.Addr{netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:1::1")}
+	prefixes := []netip.Prefix{netip.MustParsePrefix("172.16.0.0/24"), netip.MustParsePrefix("fd00:1::/64")}
+	want := dns.Desired{
+		Fabric:   "apollo",
+		Prefixes: append(prefixes[:2:2], netip.MustParsePrefix("fd00:3::/64"), netip.MustParsePrefix("172.17.0.0/24")),
+		Segments: []dns.Segment{{
+			Name: "blue", Bridge: "br-blue", Index: 10, Addresses: blue, Prefixes: prefixes,
+			Forwarders: []netip.Addr{netip.MustParseAddr("9.9.9.9"), netip.MustParseAddr("2620:fe::fe")},
+		}},
+		Names: []dns.Name{
+			{Name: "gateway", Segment: "blue", Addresses: blue},
+			{Name: "gateway", Segment: "quiet", Addresses: []netip.Addr{netip.MustParseAddr("fd00:3::1")}},
+			{Name: "gateway", Segment: "only4", Addresses: []netip.Addr{netip.MustParseAddr("172.17.0.1")}},
+		},
+	}
+	if diff := cmp.Diff(want, r.dns.desired, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+		t.Error(diff)
+	}
+	sets := r.dns.sets
+	r.step()
+	if r.dns.sets != sets {
+		t.Error("told again though nothing has changed")
+	}
+	r.setLinks(link("eth0", 2), dataplane.Link{Name: "br-blue", Index: 30})
+	if got := r.dns.desired.Segments; len(got) != 1 || got[0].Index != 30 {
+		t.Errorf("the bridge was made anew, but names are answered on %+v", got)
+	}
+}
+
+func TestConditionsOfNames(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.hear("eth0", "fe80::1")
+	r.session("fe80::1%eth0", "established")
+	r.dns.problems = []dns.Problem{
+		{Segment: "blue", Text: "cannot be heard", Since: time.Unix(1, 0)},
+		{Segment: "red", Text: "no answers", Since: time.Unix(1, 0), Dead: true},
+	}
+	r.wantConditions("with problems", "failure dns-not-heard blue", "failure dns-forwarders-dead red")
+	r.dns.problems = nil
+	r.wantConditions("without")
+}
