@@ -2,22 +2,28 @@ package lab
 
 import (
 	"bytes"
+	"net"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 
 	"frond/internal/api"
 )
 
+// spine1 is the address of a node outside of all segments.
+const spine1 = "10.0.254.1"
+
 // services has the document's segment speak IPv6, and adds a second one and
 // one with an elected gateway.
 func services(document string) string {
 	return strings.Replace(document, "prefix: 172.16.0.0/16",
-		`prefix: 172.16.0.0/16, prefix6: "fd00:16::/64", gateway: {address: 172.16.0.1, address6: "fd00:16::1"}`, 1) +
+		`prefix: 172.16.0.0/16, prefix6: "fd00:16::/64", gateway: {address: 172.16.0.1, address6: "fd00:16::1"}, dns: [`+spine1+`]`, 1) +
 		`  red: {vni: 200, nodes: ["leaf*"], prefix: 172.17.0.0/24, prefix6: "fd00:17::/64", gateway: {address: 172.17.0.1, address6: "fd00:17::1"}}
+  blue6: {vni: 400, nodes: ["leaf*"], prefix6: "fd00:19::/64", gateway: {address6: "fd00:19::1"}, dns_names: off}
   green: {vni: 300, nodes: ["leaf*"], prefix: 172.18.0.0/24, prefix6: "fd00:18::/64", gateway: {address: 172.18.0.1, address6: "fd00:18::1", mode: elected}}
 `
 }
@@ -121,6 +127,30 @@ func TestGuestsConfigureThemselves(t *testing.T) {
 		t.Error("not even a guest's solicitation was seen on the fabric: does the capture work?")
 	}
 
+	t.Run("names", func(t *testing.T) {
+		w := w.in(t)
+		w.nameServer("spine1")
+		const dig = "dig +timeout=2 +tries=1 "
+		for _, g := range []string{b1, b2} {
+			for _, at := range []string{"@172.16.0.1 ", "@fd00:16::1 ", "+tcp @fd00:16::1 "} {
+				w.says(g, dig+"+short "+at+"gateway.red."+w.Name, "172.17.0.1")
+				w.says(g, dig+"+short "+at+"-x fd00:17::1", "gateway.red."+w.Name)
+				w.says(g, dig+"+short "+at+"www.example", "203.0.113.1")
+				w.says(g, dig+at+"nobody.blue."+w.Name, "NXDOMAIN", "gateway.blue."+w.Name)
+			}
+		}
+		w.says(r1, dig+"@fd00:17::1 www.example", "REFUSED") // which has no dns
+		for _, host := range []string{"spine1", r1} {
+			for _, at := range []string{"@172.16.0.1 ", "@fd00:16::1 "} {
+				if out := w.tries(host, dig+at+"gateway.red."+w.Name); !strings.Contains(out, "no servers could be reached") {
+					t.Errorf("%s is no guest of segment blue, but answered:\n%s", host, out)
+				}
+			}
+		}
+		if out := w.inside("leaf1", "ss -Hlnu sport = :53"); strings.Contains(out, "fd00:19::1") {
+			t.Errorf("a segment without names is answered:\n%s", out)
+		}
+	})
 	t.Run("elected", func(t *testing.T) {
 		w := w.in(t)
 		crossed := w.capture("spine1", insideVXLAN("134")+" and udp[12:4] == 300 << 8")
@@ -128,6 +158,7 @@ func TestGuestsConfigureThemselves(t *testing.T) {
 		for _, g := range []string{g1, g2} {
 			w.says(g, "ip -6 route show default", "via fe80::68:ff:fe00:12c dev eth0 proto ra")
 			w.says(g, "ping -6 -c 1 -W 1 "+far, " 0% packet loss")
+			w.says(g, "dig +short @fd00:18::1 -x 172.18.0.1", "gateway.green."+w.Name)
 		}
 		if out := crossed(); strings.TrimSpace(out) == "" {
 			t.Error("a guest has heard of a gateway elsewhere, but nothing was seen on the fabric")
@@ -170,4 +201,30 @@ func (w *world) global(guest string) string {
 // down has a node leave the fabric in order.
 func (w *world) down(node string) error {
 	return api.NewClient(w.Socket(node)).Down(w.t.Context())
+}
+
+// nameServer answers every question on a node with one address until the test
+// ends.
+func (w *world) nameServer(node string) {
+	w.t.Helper()
+	var conn net.PacketConn
+	must(w.t, w.namespace(node).Do(func() (err error) {
+		conn, err = net.ListenPacket("udp", ":53")
+		return err
+	}))
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(to dns.ResponseWriter, query *dns.Msg) {
+		m := new(dns.Msg)
+		m.SetReply(query)
+		m.Answer = []dns.RR{&dns.A{
+			Hdr: dns.RR_Header{Name: query.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1},
+			A:   net.IPv4(203, 0, 113, 1),
+		}}
+		_ = to.WriteMsg(m)
+	})}
+	done := make(chan error)
+	go func() { done <- server.ActivateAndServe() }()
+	w.t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+	})
 }
