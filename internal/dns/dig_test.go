@@ -222,6 +222,11 @@ func TestDig(t *testing.T) {
 	w.guest.digsLong("+notcp +ignore +bufsize=1232 @172.16.0.1 long.example TXT", "flags: qr tc rd ra", "udp: 1232")
 
 	w.beyond.unanswered("@172.16.0.1 web.blue.apollo")
+	lax := w.segment()
+	lax.Prefixes = append(lax.Prefixes, netip.MustParsePrefix("10.9.0.0/24"))
+	w.set(lax)
+	w.beyond.unanswered("@172.16.0.1 web.blue.apollo") // for it is not on the bridge
+	w.set(w.segment())
 	w.beyond.run("ping -c 1 -W 2 172.16.0.1") // though there is a way
 	w.node.run("ip route add 192.168.9.9 dev br0; sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.br0.rp_filter=0")
 	w.guest.run("ip addr add 192.168.9.9/32 dev eth0; ping -c 1 -W 2 -I 192.168.9.9 172.16.0.1")

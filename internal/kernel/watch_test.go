@@ -122,6 +122,23 @@ func TestWatchLinks(t *testing.T) {
 	l.until(func(dataplane.Event) bool { _, there := l.links["new1"]; return !there })
 }
 
+// A port of a bridge says whose, as soon as it is one and no longer.
+func TestWatchPortsOfABridge(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t, "tap1")
+	l := s.listen()
+	s.ip("link add lan0 type bridge")
+	s.ip("link set tap1 master lan0")
+	l.until(func(dataplane.Event) bool {
+		return l.links["lan0"].Index != 0 && l.links["tap1"].Master == l.links["lan0"].Index
+	})
+	if dumped := s.dump().Links["tap1"]; dumped != l.links["tap1"] {
+		t.Errorf("Watch says %+v, Dump says %+v", l.links["tap1"], dumped)
+	}
+	s.ip("link set tap1 nomaster")
+	l.until(func(dataplane.Event) bool { return l.links["tap1"].Master == 0 })
+}
+
 // What frond does itself is no news, nor is what others do with their own.
 func TestWatchDrift(t *testing.T) {
 	t.Parallel()
