@@ -1,5 +1,6 @@
 // Package advertise tells guests of a segment's gateway, prefix and name
-// servers by router advertisements (RFC 4861, RFC 4862, RFC 8106).
+// servers by router advertisements (RFC 4861, RFC 4862, RFC 8106), and of the
+// latter by DHCPv6 without addresses (RFC 8415), to who asks for it.
 //
 // A gateway that is on every node is advertised by each to its own guests
 // only: frames leave by the guests' ports and never pass the bridge, which
@@ -26,8 +27,6 @@ type Router struct {
 	MTU       int          // octets
 	DNS       []netip.Addr // recursive name servers
 	Search    []string     // domains, without the final dot
-	// OtherConfig tells that more is to be had by DHCPv6 without addresses.
-	OtherConfig bool
 	// Shared tells that another node may have the gateway next, under the
 	// same address: it is not taken back when this node leaves.
 	Shared bool

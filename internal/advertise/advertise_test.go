@@ -204,7 +204,7 @@ func TestGuestsConfigureThemselves(t *testing.T) {
 	a.Set([]Router{r})
 	g2.eventually("the second guest", defaultRoute, has("via fe80::68:ff:fe00:64"))
 
-	t.Run("another prefix", func(t *testing.T) {
+	t.Run("another prefix", func(*testing.T) {
 		changed := r
 		changed.Prefix = netip.MustParsePrefix("fd00:2::/64")
 		a.Set([]Router{changed})

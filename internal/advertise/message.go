@@ -35,7 +35,7 @@ const autonomousBits = 64
 func advertisement(r Router, former []netip.Prefix) *ndp.RouterAdvertisement {
 	m := &ndp.RouterAdvertisement{
 		CurrentHopLimit:    hopLimit,
-		OtherConfiguration: r.OtherConfig,
+		OtherConfiguration: len(r.DNS)+len(r.Search) > 0, // by DHCPv6, too
 		RouterLifetime:     routerLifetime,
 		Options: []ndp.Option{
 			&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: r.MAC[:]},
@@ -90,7 +90,7 @@ const (
 	icmpSolicitation   = 133
 	icmpv6             = 58
 	forwardedByNobody  = 255 // hop limit
-	maxSolicitation    = sizeHeaders + 1280
+	maxQuestion        = sizeHeaders + 1280
 	offsetNextHeader   = sizeEthernet + 6
 	offsetHopLimit     = sizeEthernet + 7
 	offsetPayload      = sizeEthernet + 4
@@ -113,15 +113,20 @@ func frame(r Router, to target, m ndp.Message) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode advertisement: %w", err)
 	}
+	return packet(r, to, icmpv6, body), nil
+}
+
+// packet puts the headers of Ethernet and IPv6 before a body.
+func packet(r Router, to target, next byte, body []byte) []byte {
 	b := make([]byte, 0, sizeHeaders+len(body))
 	b = append(b, to.mac[:]...)
 	b = append(b, r.MAC[:]...)
 	b = binary.BigEndian.AppendUint16(b, unix.ETH_P_IPV6)
 	b = append(b, 0x60, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
-	b = append(b, icmpv6, forwardedByNobody)
+	b = append(b, next, forwardedByNobody)
 	b = append(append(b, r.LinkLocal.AsSlice()...), to.ip.AsSlice()...)
-	return append(b, body...), nil
+	return append(b, body...)
 }
 
 var errUnsound = errors.New("unsound solicitation")
@@ -139,7 +144,7 @@ func solicitor(b []byte) (target, error) {
 		return target{}, errUnsound
 	}
 	body := b[sizeHeaders : sizeHeaders+length]
-	if body[0] != icmpSolicitation || body[1] != 0 || checksum(b[offsetSource:sizeHeaders], body) != 0 {
+	if body[0] != icmpSolicitation || body[1] != 0 || checksum(icmpv6, b[offsetSource:sizeHeaders], body) != 0 {
 		return target{}, errUnsound
 	}
 	m, err := ndp.ParseMessage(body)
@@ -167,10 +172,10 @@ func solicitor(b []byte) (target, error) {
 	return from, nil
 }
 
-// checksum is that of RFC 4443 §2.3 over the addresses and the message; of
-// one that is whole, with its own in it, 0.
-func checksum(addresses, body []byte) uint16 {
-	sum := uint32(icmpv6) + uint32(len(body))
+// checksum is that of RFC 8200 §8.1 over addresses and body; of one that is
+// whole, with its own in it, 0.
+func checksum(next byte, addresses, body []byte) uint16 {
+	sum := uint32(next) + uint32(len(body))
 	for _, part := range [][]byte{addresses, body} {
 		for ; len(part) >= 2; part = part[2:] {
 			sum += uint32(binary.BigEndian.Uint16(part))

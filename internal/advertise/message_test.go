@@ -22,7 +22,7 @@ func parse(t *testing.T, r Router, to target, m ndp.Message) *ndp.RouterAdvertis
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sum := checksum(b[offsetSource:sizeHeaders], b[sizeHeaders:]); sum != 0 {
+	if sum := checksum(icmpv6, b[offsetSource:sizeHeaders], b[sizeHeaders:]); sum != 0 {
 		t.Errorf("the checksum is off by %#x", sum)
 	}
 	parsed, err := ndp.ParseMessage(b[sizeHeaders:])
@@ -35,7 +35,7 @@ func parse(t *testing.T, r Router, to target, m ndp.Message) *ndp.RouterAdvertis
 func TestAdvertisement(t *testing.T) {
 	all := target{allNodesMAC, allNodes}
 	narrow := testRouter
-	narrow.Prefix, narrow.DNS, narrow.Search, narrow.OtherConfig = netip.MustParsePrefix("fd00:2::/80"), nil, nil, true
+	narrow.Prefix, narrow.DNS, narrow.Search = netip.MustParsePrefix("fd00:2::/80"), nil, nil
 	source := &ndp.LinkLayerAddress{Direction: ndp.Source, Addr: testRouter.MAC[:]}
 	for _, test := range []struct {
 		name string
@@ -43,7 +43,7 @@ func TestAdvertisement(t *testing.T) {
 		want *ndp.RouterAdvertisement
 	}{
 		{"router", parse(t, testRouter, all, advertisement(testRouter, nil)), &ndp.RouterAdvertisement{
-			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute, Options: []ndp.Option{
+			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute, OtherConfiguration: true, Options: []ndp.Option{
 				source, ndp.NewMTU(1450),
 				&ndp.PrefixInformation{PrefixLength: 64, Prefix: netip.MustParseAddr("fd00:1::"), OnLink: true, AutonomousAddressConfiguration: true,
 					PreferredLifetime: 168 * time.Hour, ValidLifetime: 720 * time.Hour},
@@ -51,7 +51,7 @@ func TestAdvertisement(t *testing.T) {
 				&ndp.DNSSearchList{Lifetime: 30 * time.Minute, DomainNames: testRouter.Search},
 			}}},
 		{"no /64, after another prefix", parse(t, narrow, all, advertisement(narrow, []netip.Prefix{testRouter.Prefix})), &ndp.RouterAdvertisement{
-			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute, OtherConfiguration: true, Options: []ndp.Option{
+			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute, Options: []ndp.Option{
 				source, ndp.NewMTU(1450),
 				&ndp.PrefixInformation{PrefixLength: 80, Prefix: netip.MustParseAddr("fd00:2::"), OnLink: true,
 					PreferredLifetime: 168 * time.Hour, ValidLifetime: 720 * time.Hour},

@@ -20,6 +20,10 @@ const (
 	// answered with all. Because each waits a while, this bounds their rate too.
 	maxAnswers = 16
 
+	// maxInformed is how often a second questions about information are
+	// answered.
+	maxInformed = 50
+
 	// retryInterval is after how long sending is tried again.
 	retryInterval = time.Second
 )
@@ -37,6 +41,9 @@ type schedule struct {
 	next    time.Time // the next one that nobody has asked for
 	last    time.Time // when all were told
 	answers []answer  // in the order of their time
+
+	second   time.Time // that informed counts
+	informed int
 }
 
 // solicited notes that somebody asks. Answers wait for a random time
@@ -93,6 +100,15 @@ func (s *schedule) sent(now time.Time) {
 		wait = min(wait, initialInterval)
 	}
 	s.next = now.Add(wait)
+}
+
+// informs tells whether one more question about information is answered.
+func (s *schedule) informs(now time.Time) bool {
+	if now.Sub(s.second) >= time.Second {
+		s.second, s.informed = now, 0
+	}
+	s.informed++
+	return s.informed <= maxInformed
 }
 
 // failed notes that nobody could be told.

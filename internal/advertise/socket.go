@@ -13,30 +13,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is what a flood of solicitations may occupy, octets.
+// readBuffer is what a flood of questions may occupy, octets.
 const readBuffer = 16 << 10
 
-// solicitationFilter passes router solicitations that no router has
-// forwarded; the rest costs no copy.
-func solicitationFilter() []bpf.Instruction {
+// questionFilter passes router solicitations and what is for DHCPv6 servers;
+// the rest costs no copy.
+func questionFilter() []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offsetEtherType, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 5},
-		bpf.LoadAbsolute{Off: offsetNextHeader, Size: 2}, // and the hop limit
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmpv6<<8 | forwardedByNobody, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 9},
+		bpf.LoadAbsolute{Off: offsetNextHeader, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: udp, SkipTrue: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmpv6, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: sizeHeaders, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmpSolicitation, SkipTrue: 1},
-		bpf.RetConstant{Val: maxSolicitation},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmpSolicitation, SkipTrue: 4},
+		bpf.RetConstant{Val: maxQuestion},
+		bpf.LoadAbsolute{Off: sizeHeaders + 2, Size: 2}, // destination port
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: serverPort, SkipTrue: 1},
+		bpf.RetConstant{Val: maxQuestion},
 		bpf.RetConstant{Val: 0},
 	}
 }
 
 // socket is a packet(7) socket on one link. What it sends leaves by that link
-// as it is; of what the link receives it hears solicitations.
+// as it is; of what the link receives it hears questions.
 type socket struct {
 	file *os.File // nonblocking, so that deadlines interrupt reads
 	conn syscall.RawConn
-	buf  [maxSolicitation]byte
+	buf  [maxQuestion]byte
 }
 
 // openSocket opens a socket in the network namespace of the calling thread. A
@@ -59,7 +63,7 @@ func openSocket(link Link) (*socket, error) {
 }
 
 func configure(fd int, link Link) error {
-	raw, err := bpf.Assemble(solicitationFilter())
+	raw, err := bpf.Assemble(questionFilter())
 	if err != nil {
 		return fmt.Errorf("assemble packet filter: %w", err)
 	}
@@ -86,7 +90,7 @@ func configure(fd int, link Link) error {
 	return nil
 }
 
-// receive waits for a solicitation, which is valid until the next receive.
+// receive waits for a question, which is valid until the next receive.
 // After deadline the error wraps os.ErrDeadlineExceeded, after close
 // os.ErrClosed.
 func (s *socket) receive() ([]byte, error) {

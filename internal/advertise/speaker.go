@@ -120,9 +120,23 @@ func (s *speaker) serve(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		if from, err := solicitor(message); err == nil {
-			s.schedule.solicited(from, time.Now())
-		}
+		s.hear(message, time.Now())
+	}
+}
+
+// hear takes a question. Those about information are answered at once, if they
+// are not too many.
+func (s *speaker) hear(message []byte, now time.Time) {
+	if from, err := solicitor(message); err == nil {
+		s.schedule.solicited(from, now)
+		return
+	}
+	reply, err := information(s.router, message)
+	if err != nil || !s.schedule.informs(now) {
+		return
+	}
+	if err := s.socket.send(reply); err != nil {
+		s.log.Debug("cannot answer a guest", "error", err)
 	}
 }
 

@@ -97,10 +97,10 @@ func (s *Server) fill(ctx context.Context, segment Segment, reply *wire.Msg, do 
 
 // asksData tells whether a type is of records (RFC 6895 §3.1), or all of them.
 func asksData(kind uint16) bool {
-	switch {
-	case kind == wire.TypeANY:
+	switch kind {
+	case wire.TypeANY:
 		return true
-	case kind == wire.TypeNone || kind == wire.TypeOPT:
+	case wire.TypeNone, wire.TypeOPT:
 		return false
 	}
 	return kind < 128 || kind > 255

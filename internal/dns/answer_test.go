@@ -45,7 +45,7 @@ func TestAnswer(t *testing.T) {
 		}
 		return []*wire.Msg{m}
 	})
-	s := newTestServer(t, o.dial)
+	s := newTestServer(o.dial)
 	alone := Segment{Name: "blue"}
 	for _, test := range []struct {
 		name    string
@@ -108,7 +108,7 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestAnswerWithoutNameServers(t *testing.T) {
-	s := newTestServer(t, unreachable)
+	s := newTestServer(unreachable)
 	m := new(wire.Msg)
 	must(t, m.Unpack(s.answer(t.Context(), blue, ask("a.example.", wire.TypeA), false)))
 	if m.Rcode != wire.RcodeServerFailure {
@@ -117,7 +117,7 @@ func TestAnswerWithoutNameServers(t *testing.T) {
 }
 
 func FuzzAnswer(f *testing.F) {
-	s := newTestServer(f, unreachable)
+	s := newTestServer(unreachable)
 	for _, packet := range [][]byte{
 		ask("web.blue.apollo.", wire.TypeA), ask("11.0.16.172.in-addr.arpa.", wire.TypePTR, size(4096)),
 		ask("a.example.", wire.TypeAAAA, size(1)), ask(".", wire.TypeANY), nil, ask("apollo.", wire.TypeSOA)[:17],

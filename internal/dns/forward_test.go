@@ -325,7 +325,7 @@ func TestResolveEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func newTestServer(t testing.TB, dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *Server {
+func newTestServer(dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *Server {
 	s := New(slog.New(slog.DiscardHandler))
 	s.pool.dial = dial
 	s.zone.Store(newZone(testDesired))

@@ -77,7 +77,7 @@ func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 	name := wire.CanonicalName(q.Name)
 	if z.origin != "" && wire.IsSubDomain(z.origin, name) {
 		addresses, exists := z.forward[name]
-		return z.say(q, z.origin, server, exists, z.addresses(q, name, addresses, server)), true
+		return say(z.origin, server, exists, z.addresses(q, name, addresses, server)), true
 	}
 	a, ok := reversed(name)
 	if !ok {
@@ -93,7 +93,7 @@ func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 			answer = append(answer, &wire.PTR{Hdr: header(q.Name, wire.TypePTR, nameTTL), Ptr: target})
 		}
 	}
-	return z.say(q, reverseOrigin(z.prefixes[i], a), server, len(z.reverse[a]) > 0, answer), true
+	return say(reverseOrigin(z.prefixes[i], a), server, len(z.reverse[a]) > 0, answer), true
 }
 
 // addresses are the records of a name that a question is about.
@@ -118,7 +118,7 @@ func (z *zone) addresses(q wire.Question, name string, all []netip.Addr, server 
 
 // say makes an answer of records: without any, one that may be remembered
 // (RFC 2308 §3).
-func (z *zone) say(q wire.Question, origin, server string, exists bool, records []wire.RR) found {
+func say(origin, server string, exists bool, records []wire.RR) found {
 	f := found{rcode: wire.RcodeSuccess, answer: records}
 	if len(records) == 0 {
 		f.authority = []wire.RR{soa(origin, server)}

@@ -225,6 +225,6 @@ func (w *world) nameServer(node string) {
 	go func() { done <- server.ActivateAndServe() }()
 	w.t.Cleanup(func() {
 		_ = conn.Close()
-		<-done
+		_ = <-done // that the socket is closed
 	})
 }
