@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -335,7 +336,11 @@ func (w *world) noBridges(node string) {
 	defer func() { must(w.t, ns.Close()) }()
 	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(askInterval) {
 		var links []netlink.Link
-		must(w.t, ns.Do(func() (err error) { links, err = netlink.LinkList(); return err }))
+		err := ns.Do(func() (err error) { links, err = netlink.LinkList(); return err })
+		if errors.Is(err, netlink.ErrDumpInterrupted) {
+			continue // links came or went meanwhile
+		}
+		must(w.t, err)
 		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Type() == "bridge" }) {
 			return
 		}
