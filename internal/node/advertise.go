@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"reflect"
 
 	"frond/internal/advertise"
@@ -11,11 +12,23 @@ type advertiser interface {
 	SetSegments([]advertise.Segment)
 }
 
+// advertised is what guests are told of routers, and what that follows from.
+type advertised struct {
+	shape    shape
+	held     map[string]uint32 // elected gateways that are here
+	segments []advertise.Segment
+}
+
 // applyAdvertisements has guests be told of the routers that are on this node.
 func (l *loop) applyAdvertisements() {
+	told, held := &l.advertised, l.gateways.held
+	if same := maps.Equal(held, told.held); !l.reshaped(&told.shape) && same {
+		return
+	}
+	told.held = held
 	var segments []advertise.Segment
-	for _, a := range l.plan.Advertisements(l.portMTU()) {
-		if _, held := l.gateways.held[a.Name]; a.Elected && !held {
+	for _, a := range l.plan.Advertisements(told.shape.portMTU) {
+		if _, here := held[a.Name]; a.Elected && !here {
 			continue
 		}
 		segments = append(segments, advertise.Segment{
@@ -23,8 +36,8 @@ func (l *loop) applyAdvertisements() {
 			DNS: a.DNS, Search: a.Search, Everywhere: a.Elected,
 		})
 	}
-	if !reflect.DeepEqual(segments, l.advertised) {
-		l.advertised = segments
+	if !reflect.DeepEqual(segments, told.segments) {
+		told.segments = segments
 		l.advertiser.SetSegments(segments)
 	}
 }

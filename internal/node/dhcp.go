@@ -31,6 +31,7 @@ type requestFilter interface {
 
 // leases is what the loop knows of guests' addresses.
 type leases struct {
+	shape    shape // that the rest is of
 	told     []dhcp.Segment
 	filtered []dataplane.Segment
 	problem  status.Condition // why requests are not kept on the node; zero: they are
@@ -43,7 +44,10 @@ var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, requestsCr
 
 // applyDHCP has guests answered as the document says.
 func (l *loop) applyDHCP() {
-	if answered := dhcpSegments(l.plan, l.portMTU()); !reflect.DeepEqual(answered, l.leases.told) {
+	if !l.reshaped(&l.leases.shape) {
+		return
+	}
+	if answered := dhcpSegments(l.plan, l.leases.shape.portMTU); !reflect.DeepEqual(answered, l.leases.told) {
 		l.leases.told = answered
 		l.addresses.SetSegments(answered)
 	}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"frond/internal/advertise"
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
@@ -89,7 +88,7 @@ type loop struct {
 	table      *table
 	segments   segments
 	gateways   gateways
-	advertised []advertise.Segment
+	advertised advertised
 	exit       exit
 	guarded    guarded
 	leases     leases
@@ -211,22 +210,21 @@ func deaf(work context.Context) error {
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
 	next := l.leaving
-	if at := l.guarded.due; !at.IsZero() && (next.IsZero() || at.Before(next)) {
-		next = at
-	}
-	if former := l.gateways.former; len(former) > 0 && (next.IsZero() || former[0].until.Before(next)) {
-		next = former[0].until
-	}
-	if at := l.segments.stations.Deadline(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
-		next = at
-	}
-	if at := l.adoptedAt.Add(readTime); l.began && !l.speaks && (next.IsZero() || at.Before(next)) {
-		next = at
-	}
-	for _, c := range l.cable {
-		if at := c.retry(); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+	sooner := func(at time.Time) {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
+	}
+	sooner(l.guarded.due)
+	if former := l.gateways.former; len(former) > 0 {
+		sooner(former[0].until)
+	}
+	sooner(l.segments.stations.Deadline())
+	if l.began && !l.speaks {
+		sooner(l.adoptedAt.Add(readTime))
+	}
+	for _, c := range l.cable {
+		sooner(c.retry())
 	}
 	return next
 }

@@ -34,6 +34,7 @@ type guestWatch interface {
 // segments is the layer-2 side of what the loop knows: which segments there
 // are here, and where their stations are.
 type segments struct {
+	shape    shape // that here is of
 	here     []dataplane.Segment
 	stations *evpn.Table
 	routes   []bgp.Route // what this node tells of them
@@ -67,16 +68,26 @@ func (l *loop) portMTU() int {
 	return smallest
 }
 
+// shape is what the segments here follow from, besides what is learned of
+// their stations.
+type shape struct {
+	plan    *plan.Plan
+	portMTU int
+}
+
+// reshaped brings a shape up to date, and tells whether it was another: what
+// follows from it is made anew only then, and not for each thing that happens.
+func (l *loop) reshaped(s *shape) bool {
+	before := *s
+	*s = shape{l.plan, l.portMTU()}
+	return *s != before
+}
+
 // applySegments brings devices and entries into line with plan and stations.
 func (l *loop) applySegments() {
 	s := &l.segments
-	if here := l.plan.Segments(l.portMTU()); !reflect.DeepEqual(here, s.here) || !l.told.segments {
-		s.here, l.told.segments = here, true
-		s.stations.SetSegments(here)
-		l.overlay.SetSegments(here)
-		l.watch.SetSegments(here)
-		l.held.SetSegments(here)
-		l.tellHeld()
+	if l.reshaped(&s.shape) {
+		l.tellSegments(l.plan.Segments(s.shape.portMTU))
 	}
 	update, routes, changed := s.stations.Changes()
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {
@@ -88,6 +99,20 @@ func (l *loop) applySegments() {
 	if changed {
 		s.routes, l.told.routes = routes, false
 	}
+}
+
+// tellSegments has every part know which segments there are here.
+func (l *loop) tellSegments(here []dataplane.Segment) {
+	s := &l.segments
+	if reflect.DeepEqual(here, s.here) && l.told.segments {
+		return
+	}
+	s.here, l.told.segments = here, true
+	s.stations.SetSegments(here)
+	l.overlay.SetSegments(here)
+	l.watch.SetSegments(here)
+	l.held.SetSegments(here)
+	l.tellHeld()
 }
 
 // overlayChanged takes in what happened on the segments.
