@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -124,28 +125,16 @@ func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve fu
 }
 
 func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return
-	}
-	buf := make([]byte, largestFrame)
-	for {
-		n, err := receiveFrom(raw, buf)
-		switch {
-		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
-			continue
-		case err != nil:
-			return // closed
-		}
+	receiveAll(file, largestFrame, func(frame []byte) {
 		to := w.guests.frames
-		if n > offsetEtherType+1 && binary.BigEndian.Uint16(buf[offsetEtherType:]) == unix.ETH_P_IPV6 {
+		if len(frame) > offsetEtherType+1 && binary.BigEndian.Uint16(frame[offsetEtherType:]) == unix.ETH_P_IPV6 {
 			to = w.guests.solicitations
 		}
 		select {
-		case to <- dataplane.GuestFrame{Port: port, Data: append([]byte(nil), buf[:n]...)}:
+		case to <- dataplane.GuestFrame{Port: port, Data: bytes.Clone(frame)}:
 		default:
 		}
-	}
+	})
 }
 
 // requestFilter passes whole UDP datagrams of IPv4 to a DHCP server (RFC 2131

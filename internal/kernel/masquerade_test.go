@@ -94,10 +94,10 @@ func TestMasquerade(t *testing.T) {
 	}
 }
 
-func TestWatchMasquerade(t *testing.T) {
+func TestWatchRules(t *testing.T) {
 	s := newSpace(t)
 	ctx, stop := context.WithCancel(t.Context())
-	changes, err := s.kernel.WatchMasquerade(ctx)
+	changes, err := s.kernel.WatchRules(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

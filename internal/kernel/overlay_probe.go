@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 
@@ -54,26 +53,14 @@ func (w *OverlayWatch) openProbe(index uint32, nonce [8]byte, heard chan<- loopP
 }
 
 func (s *probeSocket) listen(heard chan<- loopProbe) {
-	raw, err := s.file.SyscallConn()
-	if err != nil {
-		return
-	}
-	buf := make([]byte, sizeProbe)
-	for {
-		n, err := receiveFrom(raw, buf)
-		switch {
-		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
-			continue
-		case err != nil:
-			return // closed
-		}
-		if from, ok := sentBy(buf[:n], s.nonce); ok {
+	receiveAll(s.file, sizeProbe, func(frame []byte) {
+		if from, ok := sentBy(frame, s.nonce); ok {
 			select {
 			case heard <- loopProbe{from, s.index}:
 			default: // another one will come
 			}
 		}
-	}
+	})
 }
 
 // sentBy returns the port that a probe was sent by, if it is one of ours.

@@ -33,28 +33,16 @@ func (w *OverlayWatch) tap(index uint32, port dataplane.LocalPort) (closeTap fun
 }
 
 func (w *OverlayWatch) listenTo(socket *os.File, port dataplane.LocalPort) {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return
-	}
-	buf := make([]byte, tapFrame)
-	for {
-		n, err := receiveFrom(raw, buf)
-		switch {
-		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
-			continue
-		case err != nil:
-			return // closed
-		}
-		mac, ip, ok := announced(buf[:n])
+	receiveAll(socket, tapFrame, func(frame []byte) {
+		mac, ip, ok := announced(frame)
 		if !ok {
-			continue
+			return
 		}
 		w.mu.Lock()
 		w.pending.address(port, dataplane.LocalAddress{VNI: port.VNI, MAC: mac, IP: ip, Port: port.Port})
 		w.mu.Unlock()
 		signal(w.news)
-	}
+	})
 }
 
 // Offsets in an Ethernet frame.

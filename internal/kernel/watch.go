@@ -194,6 +194,26 @@ func receiveFrom(raw syscall.RawConn, buf []byte) (n int, err error) {
 	return n, err
 }
 
+// receiveAll hands over what comes in by a packet socket, at most so many
+// octets of each frame, until the socket is closed.
+func receiveAll(socket *os.File, octets int, take func(frame []byte)) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, octets)
+	for {
+		n, err := receiveFrom(raw, buf)
+		switch {
+		case errors.Is(err, unix.ENETDOWN): // and up again, or gone
+			continue
+		case err != nil:
+			return // closed
+		}
+		take(buf[:n])
+	}
+}
+
 // readAll replaces what is known of links by what the kernel holds.
 func (w *watcher) readAll() error {
 	var table *linkTable

@@ -122,12 +122,12 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rules, err := target.WatchMasquerade(work)
+	rules, err := target.WatchRules(work)
 	if err != nil {
 		// A kernel without netfilter is good enough for all nodes but exits.
 		n.log.Info("changes of source NAT cannot be heard, it is looked at now and then", "error", err)
 	}
-	guardRules, err := target.WatchMasquerade(work)
+	guardRules, err := target.WatchRules(work)
 	if err != nil {
 		n.log.Info("changes of the guard's rules cannot be heard, they are looked at now and then", "error", err)
 	}

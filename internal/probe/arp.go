@@ -1,8 +1,6 @@
 package probe
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -42,19 +40,12 @@ const (
 // everybody that leave it in VXLAN of that VNI, from local, an IPv4 address.
 // Stop must be called in any case.
 func WatchARP(ns *netns.NS, local netip.Addr, vni uint32) (*ARPWatch, error) {
-	source := local.As4()
-	socket, err := openPacket(ns, unix.SOCK_RAW, unix.ETH_P_ALL, matching(sizeARPInVXLAN,
-		match{offsetEtherType, 2, unix.ETH_P_IP},
-		match{offsetIP, 1, 0x45},
-		match{offsetIPProtocol, 1, unix.IPPROTO_UDP},
-		match{offsetIPSource, 4, binary.BigEndian.Uint32(source[:])},
-		match{offsetUDPTo, 2, portVXLAN},
-		match{offsetVNI, 4, vni << 8},
+	socket, err := openPacket(ns, unix.SOCK_RAW, unix.ETH_P_ALL, matching(sizeARPInVXLAN, append(leaving(local, vni),
 		match{offsetInner, 4, 0xffffffff},
 		match{offsetInner + 4, 2, 0xffff},
 		match{offsetInnerType, 2, unix.ETH_P_ARP},
 		match{offsetOperation, 2, arpRequest},
-	))
+	)...))
 	if err != nil {
 		return nil, err
 	}
@@ -66,37 +57,18 @@ func WatchARP(ns *netns.NS, local netip.Addr, vni uint32) (*ARPWatch, error) {
 // address (RFC 5227 §3), which everybody should hear, are left out.
 func (w *ARPWatch) Stop() ([]ARPRequest, error) {
 	defer func() { _ = w.socket.Close() }()
-	raw, err := w.socket.SyscallConn()
-	if err != nil {
-		return nil, fmt.Errorf("read ARP requests: %w", err)
-	}
 	var requests []ARPRequest
-	var readErr error
-	err = raw.Control(func(fd uintptr) { requests, readErr = drain(int(fd)) })
-	if err = errors.Join(err, readErr); err != nil {
-		return nil, fmt.Errorf("read ARP requests: %w", err)
-	}
-	return requests, nil
-}
-
-// drain reads what has come in.
-func drain(fd int) (requests []ARPRequest, err error) {
 	var frame [sizeARPInVXLAN]byte
-	for {
-		n, _, err := unix.Recvfrom(fd, frame[:], 0)
-		switch {
-		case errors.Is(err, unix.EAGAIN):
-			return requests, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN): // of one interface
-			continue
-		case err != nil:
-			return nil, err
-		}
+	err := drain(w.socket, frame[:], func(n int) {
 		r := ARPRequest{From: ipv4At(frame, offsetSender), For: ipv4At(frame, offsetTarget)}
 		if n == len(frame) && r.From != r.For {
 			requests = append(requests, r)
 		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read ARP requests: %w", err)
 	}
+	return requests, nil
 }
 
 func ipv4At(frame [sizeARPInVXLAN]byte, offset int) netip.Addr {

@@ -20,19 +20,12 @@ type FrameWatch struct{ sockets []*os.File }
 // from a MAC that leave it in VXLAN of that VNI, from local, an IPv4 address.
 // Stop must be called in any case.
 func WatchFrames(ns *netns.NS, local netip.Addr, vni uint32, mac net.HardwareAddr) (*FrameWatch, error) {
-	source := local.As4()
 	w := &FrameWatch{}
 	for _, offset := range []uint32{offsetInner, offsetInner + 6} { // destination, source
-		socket, err := openPacket(ns, unix.SOCK_RAW, unix.ETH_P_ALL, matching(offsetInnerType,
-			match{offsetEtherType, 2, unix.ETH_P_IP},
-			match{offsetIP, 1, 0x45},
-			match{offsetIPProtocol, 1, unix.IPPROTO_UDP},
-			match{offsetIPSource, 4, binary.BigEndian.Uint32(source[:])},
-			match{offsetUDPTo, 2, portVXLAN},
-			match{offsetVNI, 4, vni << 8},
+		socket, err := openPacket(ns, unix.SOCK_RAW, unix.ETH_P_ALL, matching(offsetInnerType, append(leaving(local, vni),
 			match{offset, 4, binary.BigEndian.Uint32(mac[:4])},
 			match{offset + 4, 2, uint32(binary.BigEndian.Uint16(mac[4:]))},
-		))
+		)...))
 		if err != nil {
 			_ = w.close()
 			return nil, err
@@ -46,10 +39,12 @@ func WatchFrames(ns *netns.NS, local netip.Addr, vni uint32, mac net.HardwareAdd
 // into a socket's buffer.
 func (w *FrameWatch) Stop() (frames int, err error) {
 	for _, socket := range w.sockets {
-		n, countErr := countFrames(socket)
-		frames, err = frames+n, errors.Join(err, countErr)
+		err = errors.Join(err, drain(socket, make([]byte, 1), func(int) { frames++ }))
 	}
-	return frames, errors.Join(err, w.close())
+	if err = errors.Join(err, w.close()); err != nil {
+		return 0, fmt.Errorf("count frames: %w", err)
+	}
+	return frames, nil
 }
 
 func (w *FrameWatch) close() error {
@@ -59,32 +54,4 @@ func (w *FrameWatch) close() error {
 	}
 	w.sockets = nil
 	return err
-}
-
-func countFrames(socket *os.File) (frames int, err error) {
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return 0, fmt.Errorf("count frames: %w", err)
-	}
-	var readErr error
-	err = raw.Control(func(fd uintptr) {
-		var frame [1]byte
-		for {
-			_, _, err := unix.Recvfrom(int(fd), frame[:], 0)
-			switch {
-			case errors.Is(err, unix.EAGAIN):
-				return
-			case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN): // of one interface
-			case err != nil:
-				readErr = err
-				return
-			default:
-				frames++
-			}
-		}
-	})
-	if err = errors.Join(err, readErr); err != nil {
-		return 0, fmt.Errorf("count frames: %w", err)
-	}
-	return frames, nil
 }

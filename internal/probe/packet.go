@@ -2,7 +2,9 @@ package probe
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"golang.org/x/net/bpf"
@@ -68,4 +70,44 @@ func matching(octets uint32, all ...match) []bpf.Instruction {
 			bpf.RetConstant{Val: 0})
 	}
 	return append(filter, bpf.RetConstant{Val: octets})
+}
+
+// leaving matches what a VTEP sends out in VXLAN of a VNI, from local, an IPv4
+// address.
+func leaving(local netip.Addr, vni uint32) []match {
+	source := local.As4()
+	return []match{
+		{offsetEtherType, 2, unix.ETH_P_IP},
+		{offsetIP, 1, 0x45},
+		{offsetIPProtocol, 1, unix.IPPROTO_UDP},
+		{offsetIPSource, 4, binary.BigEndian.Uint32(source[:])},
+		{offsetUDPTo, 2, portVXLAN},
+		{offsetVNI, 4, vni << 8},
+	}
+}
+
+// drain reads what has come in by a packet socket, frame by frame into buf, and
+// tells how many octets of each there are.
+func drain(socket *os.File, buf []byte, take func(n int)) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var readErr error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			n, _, err := unix.Recvfrom(int(fd), buf, 0)
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				return
+			case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN): // of one interface
+			case err != nil:
+				readErr = err
+				return
+			default:
+				take(n)
+			}
+		}
+	})
+	return errors.Join(err, readErr)
 }

@@ -13,10 +13,10 @@ import (
 // transaction of nf_tables is told there.
 const nftablesGroup = 7
 
-// WatchMasquerade tells that somebody, perhaps this process, has changed
+// WatchRules tells that somebody, perhaps this process, has changed
 // nf_tables rules. Changes that nobody takes are one. The channel is closed
 // when ctx ends, or when the kernel can no longer be heard.
-func (k *Kernel) WatchMasquerade(ctx context.Context) (<-chan struct{}, error) {
+func (k *Kernel) WatchRules(ctx context.Context) (<-chan struct{}, error) {
 	var fd int
 	err := k.inside(func() (err error) {
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
