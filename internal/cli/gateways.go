@@ -14,23 +14,11 @@ import (
 )
 
 func (p program) gatewaysCommand() *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:               "gateways",
-		Short:             "Show which node has the gateway of each segment, and why",
-		GroupID:           groupAsk,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask := func(ctx context.Context, c *api.Client) (api.Gateways, error) {
-				gateways, err := c.Gateways(ctx)
-				return api.Gateways{Gateways: gateways}, err
-			}
-			return question[api.Gateways]{ask: ask, render: renderGateways}.answer(cmd, p, o)
-		},
+	ask := func(ctx context.Context, c *api.Client) (api.Gateways, error) {
+		gateways, err := c.Gateways(ctx)
+		return api.Gateways{Gateways: gateways}, err
 	}
-	o.flags(cmd)
-	return cmd
+	return question[api.Gateways]{ask: ask, render: renderGateways}.command(p, "gateways", "Show which node has the gateway of each segment, and why", "")
 }
 
 func renderGateways(answer api.Gateways, v view) string {

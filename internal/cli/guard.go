@@ -12,23 +12,11 @@ import (
 )
 
 func (p program) guardCommand() *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:   "guard",
-		Short: "Show what peers and guests do that the document does not let them",
-		Long: "Show the routes that peers tell and that are refused, and how many packets of\n" +
-			"which port were dropped by which rule since the rules were made. Packets to the\n" +
-			"node or through it count for the segment's bridge.",
-		GroupID:           groupAsk,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask := func(ctx context.Context, c *api.Client) (status.Guard, error) { return c.Guard(ctx) }
-			return question[status.Guard]{ask: ask, render: renderGuard}.answer(cmd, p, o)
-		},
-	}
-	o.flags(cmd)
-	return cmd
+	ask := func(ctx context.Context, c *api.Client) (status.Guard, error) { return c.Guard(ctx) }
+	return question[status.Guard]{ask: ask, render: renderGuard}.command(p, "guard", "Show what peers and guests do that the document does not let them",
+		"Show the routes that peers tell and that are refused, and how many packets of\n"+
+			"which port were dropped by which rule since the rules were made. Packets to the\n"+
+			"node or through it count for the segment's bridge.")
 }
 
 func renderGuard(g status.Guard, v view) string {

@@ -13,22 +13,10 @@ import (
 )
 
 func (p program) peersCommand() *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:   "peers",
-		Short: "Show the node's ports and who is behind each",
-		Long: "Show the node's ports and who is behind each, whether the session over it is\n" +
-			"established, otherwise why not, and since when. Prefixes received and sent are\n" +
-			"counted as IPv4+IPv6, and +EVPN where there are any.",
-		GroupID:           groupAsk,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return question[api.Peers]{ask: askPeers, render: renderPeers}.answer(cmd, p, o)
-		},
-	}
-	o.flags(cmd)
-	return cmd
+	return question[api.Peers]{ask: askPeers, render: renderPeers}.command(p, "peers", "Show the node's ports and who is behind each",
+		"Show the node's ports and who is behind each, whether the session over it is\n"+
+			"established, otherwise why not, and since when. Prefixes received and sent are\n"+
+			"counted as IPv4+IPv6, and +EVPN where there are any.")
 }
 
 func askPeers(ctx context.Context, c *api.Client) (api.Peers, error) {

@@ -17,6 +17,22 @@ type question[T any] struct {
 	verdict func(T) error
 }
 
+// command is a verb without arguments that asks.
+func (q question[T]) command(p program, verb, short, long string) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:               verb,
+		Short:             short,
+		Long:              long,
+		GroupID:           groupAsk,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return q.answer(cmd, p, o) },
+	}
+	o.flags(cmd)
+	return cmd
+}
+
 // options are the flags that all questions have.
 type options struct {
 	target

@@ -14,23 +14,11 @@ import (
 )
 
 func (p program) segmentsCommand() *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:               "segments",
-		Short:             "Show the segments that the node takes part in",
-		GroupID:           groupAsk,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask := func(ctx context.Context, c *api.Client) (api.Segments, error) {
-				segments, err := c.Segments(ctx)
-				return api.Segments{Segments: segments}, err
-			}
-			return question[api.Segments]{ask: ask, render: renderSegments}.answer(cmd, p, o)
-		},
+	ask := func(ctx context.Context, c *api.Client) (api.Segments, error) {
+		segments, err := c.Segments(ctx)
+		return api.Segments{Segments: segments}, err
 	}
-	o.flags(cmd)
-	return cmd
+	return question[api.Segments]{ask: ask, render: renderSegments}.command(p, "segments", "Show the segments that the node takes part in", "")
 }
 
 func renderSegments(answer api.Segments, v view) string {
@@ -145,23 +133,11 @@ func remarkMAC(m status.MAC, v view) string {
 }
 
 func (p program) evpnCommand() *cobra.Command {
-	var o options
-	cmd := &cobra.Command{
-		Use:               "evpn",
-		Short:             "Show the EVPN routes that the node tells and has been told",
-		GroupID:           groupAsk,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ask := func(ctx context.Context, c *api.Client) (api.EVPN, error) {
-				routes, err := c.EVPN(ctx)
-				return api.EVPN{Routes: routes}, err
-			}
-			return question[api.EVPN]{ask: ask, render: renderEVPN}.answer(cmd, p, o)
-		},
+	ask := func(ctx context.Context, c *api.Client) (api.EVPN, error) {
+		routes, err := c.EVPN(ctx)
+		return api.EVPN{Routes: routes}, err
 	}
-	o.flags(cmd)
-	return cmd
+	return question[api.EVPN]{ask: ask, render: renderEVPN}.command(p, "evpn", "Show the EVPN routes that the node tells and has been told", "")
 }
 
 func renderEVPN(answer api.EVPN, v view) string {

@@ -109,5 +109,9 @@ func TestServiceWaitsForFiles(t *testing.T) {
 		return r != nil && r.State == Failed && strings.Contains(r.Text, "/nonexistent")
 	})
 	s.Set(Desired{})
-	c.until("nothing runs", func() bool { r := s.Report(); return r.Member == nil && s.Client() == nil })
+	c.until("nothing runs", func() bool {
+		r := s.Report()
+		client, _ := s.current()
+		return r.Member == nil && client == nil
+	})
 }

@@ -67,14 +67,6 @@ func (s *Service) Set(d Desired) {
 	}
 }
 
-// Client is the client of the moment, nil while there is none. It is closed
-// when something else is desired: who uses it asks again for each session.
-func (s *Service) Client() *Client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.client
-}
-
 // ServiceReport is how the service is.
 type ServiceReport struct {
 	Desired Desired
