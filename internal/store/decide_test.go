@@ -67,6 +67,7 @@ func TestTroubleOf(t *testing.T) {
 	for text, want := range map[string]Trouble{
 		"failed to save Raft hard state and entries: write /x: no space left on device": DiskFull,
 		"failed to read WAL, cannot be repaired: wal: crc mismatch":                     Corrupt,
+		"start etcd: proto: Record: wiretype end group for non-group":                   Corrupt,
 		"failed to open database: invalid database":                                     Corrupt,
 		"server error: the member has been permanently removed from the cluster":        Removed,
 		"start etcd: listen tcp 10.0.0.1:2380: bind: cannot assign requested address":   OtherTrouble,

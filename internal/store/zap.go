@@ -109,7 +109,8 @@ func troubleOf(text string) Trouble {
 		{DiskFull, []string{"no space left on device", "disk quota exceeded"}},
 		{Removed, []string{"permanently removed"}},
 		{Corrupt, []string{"crc mismatch", "wal:", "walpb", "snap:", "snapshot", "WAL", "invalid database", "checksum error",
-			"version mismatch", "unexpected EOF", "file size too small", "backend", "corrupt", "tocommit("}},
+			"version mismatch", "unexpected EOF", "file size too small", "backend", "corrupt", "tocommit(",
+			"proto:"}}, // a record of the log that is none
 	} {
 		for _, w := range of.words {
 			if strings.Contains(text, w) {
