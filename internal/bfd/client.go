@@ -36,7 +36,8 @@ type Client struct {
 	states *mailbox
 
 	mu      sync.Mutex
-	wanted  map[endpoint]Session // nil before the first Set
+	wanted  map[endpoint]Session  // nil before the first Set
+	out     map[endpoint]struct{} // no longer wanted at some time since the process was told
 	stopped bool
 	changed chan struct{} // wanted or stopped has changed
 }
@@ -51,18 +52,25 @@ func NewClient(socket string, start func(context.Context) error, log *slog.Logge
 		events:  make(chan State),
 		states:  newMailbox(),
 		changed: make(chan struct{}, 1),
+		out:     make(map[endpoint]struct{}),
 	}
 }
 
 // Set says which sessions there are to be, all of them. Before the first Set
 // the process keeps the sessions that the agent before asked for; those that
-// stay keep their state, those that go are ended without harm to the peer.
+// stay keep their state, those that go are ended without harm to the peer; one
+// that goes and comes back begins anew, however quickly that was.
 func (c *Client) Set(sessions []Session) {
 	wanted := make(map[endpoint]Session, len(sessions))
 	for _, s := range sessions {
 		wanted[s.endpoint()] = s
 	}
 	c.mu.Lock()
+	for at := range c.wanted {
+		if _, ok := wanted[at]; !ok {
+			c.out[at] = struct{}{}
+		}
+	}
 	c.wanted = wanted
 	c.mu.Unlock()
 	c.states.retain(func(at endpoint) bool { _, ok := wanted[at]; return ok })
@@ -220,8 +228,8 @@ func (c *Client) tell(ctx context.Context, conn net.Conn) error {
 		if c.isStopped() {
 			return send(conn, request{Stop: true})
 		}
-		if set := c.set(); set != nil {
-			if err := send(conn, request{Set: set}); err != nil {
+		for _, set := range c.sets() {
+			if err := send(conn, request{Set: &set}); err != nil {
 				return err
 			}
 		}
@@ -233,15 +241,26 @@ func (c *Client) tell(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// set is what is wanted now, in a stable order, or nil before the first Set.
-func (c *Client) set() *[]Session {
+// sets are what to tell: what is wanted now, and before that all of it but what
+// went out and came back since the process was told. None before the first Set.
+func (c *Client) sets() [][]Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wanted == nil {
 		return nil
 	}
-	sessions := make([]Session, 0, len(c.wanted))
-	for _, s := range c.wanted {
+	all := inOrder(c.wanted)
+	rest := slices.DeleteFunc(slices.Clone(all), func(s Session) bool { _, out := c.out[s.endpoint()]; return out })
+	clear(c.out)
+	if len(rest) < len(all) {
+		return [][]Session{rest, all}
+	}
+	return [][]Session{all}
+}
+
+func inOrder(wanted map[endpoint]Session) []Session {
+	sessions := make([]Session, 0, len(wanted))
+	for _, s := range wanted {
 		sessions = append(sessions, s)
 	}
 	slices.SortFunc(sessions, func(a, b Session) int {
@@ -250,7 +269,7 @@ func (c *Client) set() *[]Session {
 		}
 		return a.Peer.Compare(b.Peer)
 	})
-	return &sessions
+	return sessions
 }
 
 // hear takes what the process says until the connection ends.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,26 @@ func awaitBoth(t *testing.T, c *Client) State {
 }
 
 // What the process still says of a session that was just given up is not told.
+func TestSessionThatIsOutForAMoment(t *testing.T) {
+	c := NewClient("", nil, testLog(t))
+	told := func(when string, want ...[]Session) {
+		t.Helper()
+		if got := c.sets(); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("%s: told %+v, want %+v", when, got, want)
+		}
+	}
+	a, b := absent(1), absent(2)
+	told("before anything is set")
+	c.Set([]Session{a, b})
+	told("first", []Session{a, b})
+	c.Set([]Session{b})
+	c.Set([]Session{a, b})
+	told("one was out", []Session{b}, []Session{a, b})
+	told("again", []Session{a, b})
+	c.Set([]Session{b})
+	told("one is out", []Session{b})
+}
+
 func TestClientForgetsSessionsGivenUp(t *testing.T) {
 	c := NewClient("", nil, testLog(t))
 	state := func(s Session) State { return State{Port: s.Port, Peer: s.Peer, State: "down"} }

@@ -16,6 +16,7 @@ package ra
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 )
 
@@ -41,8 +42,9 @@ type Discovery struct {
 	events chan Neighbors
 
 	mu    sync.Mutex
-	ports []Port        // as last set
-	wake  chan struct{} // there is something new in ports
+	ports []Port              // as last set
+	out   map[string]struct{} // taken out of ports since Run looked at them
+	wake  chan struct{}       // there is something new in ports
 
 	reports chan Neighbors // from speakers
 }
@@ -53,6 +55,7 @@ func New(log *slog.Logger) *Discovery {
 		log:     log,
 		open:    openSocket,
 		events:  make(chan Neighbors),
+		out:     make(map[string]struct{}),
 		wake:    make(chan struct{}, 1),
 		reports: make(chan Neighbors),
 	}
@@ -67,7 +70,12 @@ func New(log *slog.Logger) *Discovery {
 // makes discovery after a cable was plugged as fast as can be.
 func (d *Discovery) SetPorts(ports []Port) {
 	d.mu.Lock()
-	d.ports = append([]Port(nil), ports...)
+	for _, p := range d.ports {
+		if !slices.ContainsFunc(ports, func(o Port) bool { return o.Name == p.Name }) {
+			d.out[p.Name] = struct{}{}
+		}
+	}
+	d.ports = slices.Clone(ports)
 	d.mu.Unlock()
 	select {
 	case d.wake <- struct{}{}:
@@ -110,9 +118,10 @@ func (d *Discovery) Run(ctx context.Context) error {
 
 // apply stops what is not wanted any more and starts what is not running.
 func (d *Discovery) apply(ctx context.Context, ports map[string]*running, out *outbox) {
-	wanted := d.wanted()
+	wanted, wentOut := d.wanted()
 	for name, r := range ports {
-		if w, ok := wanted[name]; ok && w.equal(r.port) && !r.ended() {
+		w, ok := wanted[name]
+		if _, out := wentOut[name]; ok && !out && w.equal(r.port) && !r.ended() {
 			continue
 		}
 		r.stop()
@@ -132,18 +141,20 @@ func (d *Discovery) apply(ctx context.Context, ports map[string]*running, out *o
 	}
 }
 
-// wanted is the set of ports that discovery is possible on.
-func (d *Discovery) wanted() map[string]Port {
+// wanted is the set of ports that discovery is possible on, and those that were
+// taken out since it was last asked for, be it for a moment only.
+func (d *Discovery) wanted() (wanted map[string]Port, wentOut map[string]struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	wanted := make(map[string]Port, len(d.ports))
+	wentOut, d.out = d.out, make(map[string]struct{})
+	wanted = make(map[string]Port, len(d.ports))
 	for _, p := range d.ports {
 		if p.Addr.IsLinkLocalUnicast() && p.Addr.Is6() && p.Index > 0 {
 			p.Addr = p.Addr.WithZone("")
 			wanted[p.Name] = p
 		}
 	}
-	return wanted
+	return wanted, wentOut
 }
 
 // report hands a speaker's news to Run, unless the speaker is to stop.

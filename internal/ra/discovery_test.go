@@ -71,6 +71,22 @@ func TestUnchangedPortStartsAgain(t *testing.T) {
 	expect(t, x, "eth1", portB.Addr)
 }
 
+// A port that loses its carrier for a moment is discovered anew, also when that
+// was too short to be looked at.
+func TestPortThatIsOutForAMoment(t *testing.T) {
+	t.Parallel()
+	a, b := newHost(t), newHost(t)
+	portA, portB := cable(a, "eth1", b, "eth1")
+	x := a.discover(portA)
+	b.discover(portB)
+	expect(t, x, "eth1", portB.Addr)
+	for range 5 {
+		x.SetPorts(nil)
+		x.SetPorts([]Port{portA})
+		expect(t, x, "eth1", portB.Addr)
+	}
+}
+
 // On a bridge there may be a third, and a machine may be taken away while the
 // port keeps its carrier.
 func TestNeighborsOnABridge(t *testing.T) {
