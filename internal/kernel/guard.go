@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,9 +18,6 @@ import (
 )
 
 const (
-	// guardChunk is how many elements one message carries: its attributes
-	// are of at most 64 KiB.
-	guardChunk = 500
 	// guardBuffer is room for a whole transaction, octets.
 	guardBuffer = 16 << 20
 	// maxCounted bounds the ports that drops are counted for.
@@ -65,6 +61,15 @@ func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
 	return changed, errors.Join(failed...)
 }
 
+// serves tells whether a guard needs the family's table: without segments,
+// nothing comes by bridges.
+func (f guardFamily) serves(g dataplane.Guard) bool {
+	if f.family == nftables.TableFamilyBridge {
+		return len(g.Bridges) > 0
+	}
+	return !g.IsZero()
+}
+
 func (f guardFamily) name() string {
 	if f.family == nftables.TableFamilyBridge {
 		return "bridge"
@@ -80,15 +85,15 @@ func (f guardFamily) table() *nftables.Table {
 func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, err error) {
 	there, err := f.exists(conn)
 	if err != nil {
-		if g.IsZero() && isUnsupported(err) {
+		if !f.serves(g) && isUnsupported(err) {
 			return false, nil
 		}
 		return false, err
 	}
 	switch {
-	case g.IsZero() && !there:
+	case !f.serves(g) && !there:
 		return false, nil
-	case g.IsZero():
+	case !f.serves(g):
 		conn.DelTable(f.table())
 		return true, conn.Flush()
 	}
@@ -114,7 +119,8 @@ func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, 
 // there is, which is many times as quick. Where the kernel does not hold the
 // first, it may fail.
 func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
-	if from.Local != to.Local || from.IsZero() != to.IsZero() {
+	other := func(f guardFamily) bool { return f.serves(from) != f.serves(to) }
+	if from.Local != to.Local || slices.ContainsFunc(guardFamilies(to.Local), other) {
 		return fmt.Errorf("guard: %w: other rules are needed", errors.ErrUnsupported)
 	}
 	conn, err := k.openGuard()
@@ -123,9 +129,12 @@ func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
 	}
 	defer func() { _ = conn.CloseLasting() }()
 	for _, f := range guardFamilies(to.Local) {
+		if !f.serves(to) {
+			continue
+		}
 		changed := false
 		for _, s := range f.sets {
-			did, err := f.change(conn, s, s.wanted(from), to)
+			did, err := f.change(conn, s, s.wanted(from), s.wanted(to))
 			if err != nil {
 				return err
 			}
@@ -168,7 +177,7 @@ func (f guardFamily) make(conn *nftables.Conn, g dataplane.Guard) error {
 			return fmt.Errorf("encode set %s: %w", s.name, err)
 		}
 		ids[s.name] = set.ID
-		if err := addElements(conn, set, s.wanted(g)); err != nil {
+		if err := inChunks(without(s.wanted(g), nil), set, conn.SetAddElements); err != nil {
 			return err
 		}
 	}
@@ -238,54 +247,6 @@ func withIDs(rule []expr.Any, ids map[string]uint32) []expr.Any {
 	return own
 }
 
-// wanted are the elements of a set.
-func (s guardSet) wanted(g dataplane.Guard) map[string]nftables.SetElement {
-	wanted := make(map[string]nftables.SetElement)
-	for i, key := range s.elements(g) {
-		end := s.interval && i%2 == 1
-		if len(key) > 0 { // else nothing comes after the interval
-			wanted[elementKey(key, end)] = nftables.SetElement{Key: key, IntervalEnd: end}
-		}
-	}
-	if s.interval {
-		joinIntervals(wanted)
-	}
-	return wanted
-}
-
-// joinIntervals takes out the end of an interval where another begins.
-func joinIntervals(wanted map[string]nftables.SetElement) {
-	for _, e := range wanted {
-		if e.IntervalEnd {
-			if _, begins := wanted[elementKey(e.Key, false)]; begins {
-				delete(wanted, elementKey(e.Key, true))
-				delete(wanted, elementKey(e.Key, false))
-			}
-		}
-	}
-}
-
-func elementKey(key []byte, end bool) string {
-	if end {
-		return string(key) + "e"
-	}
-	return string(key)
-}
-
-func addElements(conn *nftables.Conn, set *nftables.Set, elements map[string]nftables.SetElement) error {
-	for chunk := range slices.Chunk(inOrder(elements), guardChunk) {
-		if err := conn.SetAddElements(set, chunk); err != nil {
-			return fmt.Errorf("encode elements of %s: %w", set.Name, err)
-		}
-	}
-	return nil
-}
-
-// inOrder keeps the ends of intervals behind their beginnings.
-func inOrder(elements map[string]nftables.SetElement) []nftables.SetElement {
-	return slices.SortedFunc(maps.Values(elements), func(a, b nftables.SetElement) int { return strings.Compare(string(a.Key), string(b.Key)) })
-}
-
 // whole tells whether chains, rules and sets are as make makes them.
 func (f guardFamily) whole(conn *nftables.Conn, there bool) (bool, error) {
 	if !there {
@@ -339,58 +300,6 @@ func sameGuardRule(have, want []expr.Any) bool {
 	}
 	return sameRule(plain(have), plain(want))
 }
-
-// update adds to the transaction what a set lacks, and what it has too much.
-func (f guardFamily) update(conn *nftables.Conn, s guardSet, g dataplane.Guard) (bool, error) {
-	set, err := s.in(f.table())
-	if err != nil {
-		return false, err
-	}
-	have, err := conn.GetSetElements(set)
-	if err != nil {
-		return false, fmt.Errorf("read set %s: %w", s.name, err)
-	}
-	there := make(map[string]nftables.SetElement, len(have))
-	for _, e := range have {
-		if s.interval && e.IntervalEnd && isZeroKey(e.Key) {
-			continue // the kernel's own, before the first interval
-		}
-		there[elementKey(e.Key, e.IntervalEnd)] = nftables.SetElement{Key: e.Key, IntervalEnd: e.IntervalEnd}
-	}
-	return f.change(conn, s, there, g)
-}
-
-// change adds to the transaction what makes a set of these elements the wanted
-// one, and tells whether that is anything.
-func (f guardFamily) change(conn *nftables.Conn, s guardSet, there map[string]nftables.SetElement, g dataplane.Guard) (bool, error) {
-	set, err := s.in(f.table())
-	if err != nil {
-		return false, err
-	}
-	wanted, surplus := s.wanted(g), make(map[string]nftables.SetElement)
-	for key, e := range there {
-		if _, ok := wanted[key]; ok {
-			delete(wanted, key)
-		} else {
-			surplus[key] = e
-		}
-	}
-	if len(wanted)+len(surplus) == 0 {
-		return false, nil
-	}
-	if s.interval { // few, and parts of one interval do not go by themselves
-		conn.FlushSet(set)
-		return true, addElements(conn, set, s.wanted(g))
-	}
-	for chunk := range slices.Chunk(inOrder(surplus), guardChunk) {
-		if err := conn.SetDeleteElements(set, chunk); err != nil {
-			return false, fmt.Errorf("encode elements of %s: %w", s.name, err)
-		}
-	}
-	return true, addElements(conn, set, wanted)
-}
-
-func isZeroKey(key []byte) bool { return strings.Trim(string(key), "\x00") == "" }
 
 // GuardDrops returns what the guard has dropped since its rules were made,
 // sorted by rule and port.

@@ -101,6 +101,17 @@ func TestGuard(t *testing.T) {
 		s.setGuard(g, true, damage)
 		s.setGuard(g, false, damage+", mended")
 	}
+	unsegmented := someGuard()
+	unsegmented.Bridges = nil
+	if err := s.kernel.UpdateGuard(g, unsegmented); err == nil {
+		t.Error("a table was made needless without a look")
+	}
+	s.setGuard(unsegmented, true, "without segments")
+	s.setGuard(unsegmented, false, "without segments, again")
+	if left := s.nft("list tables"); strings.Contains(left, "bridge") {
+		t.Errorf("without segments there is %s", left)
+	}
+	s.setGuard(g, true, "with segments again")
 	if err := s.kernel.UpdateGuard(dataplane.Guard{}, g); err == nil {
 		t.Error("rules were made without a look")
 	}

@@ -110,6 +110,12 @@ func TestWatchRules(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("nothing is told of a new table")
 	}
+	s.setGuard(someGuard(), true, "by this process")
+	select {
+	case <-changes:
+		t.Error("what this process has changed is told as if somebody else had")
+	case <-time.After(100 * time.Millisecond):
+	}
 	stop()
 	for range changes {
 	}
