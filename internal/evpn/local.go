@@ -107,7 +107,7 @@ func (t *Table) appear(s *segment, mac dataplane.MAC, at string, sticky bool) {
 		return
 	}
 	m = t.station(s, mac)
-	m.local = &presence{port: p, sticky: sticky}
+	m.local = &presence{port: p, since: t.config.Now(), sticky: sticky}
 	p.macs[m] = struct{}{}
 	m.see("")
 	if winner != nil {
@@ -143,7 +143,7 @@ func (t *Table) reappear(m *station, at string, sticky bool) {
 		return
 	}
 	m.local.port.remove(m)
-	m.local.port = p
+	m.local.port, m.local.since = p, t.config.Now()
 	p.macs[m] = struct{}{}
 }
 

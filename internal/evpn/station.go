@@ -27,6 +27,7 @@ type station struct {
 // presence is how a station is here.
 type presence struct {
 	port     *port
+	since    time.Time // of port
 	sequence uint32
 	sticky   bool
 	silent   time.Time // since when the kernel has not heard it; zero: it has

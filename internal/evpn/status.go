@@ -23,6 +23,7 @@ type MACStatus struct {
 	Sequence uint32
 	Sticky   bool
 	Since    time.Time
+	Plugged  time.Time // of a local one: since when it is behind Port
 	Silent   time.Time // of a local one: since when the kernel has not heard it; zero: it has
 	Frozen   time.Time // until when it is not allowed to move; zero: it is
 }
@@ -45,7 +46,7 @@ func (t *Table) MACs(vni uint32) []MACStatus {
 		status := MACStatus{VNI: vni, MAC: mac, IPs: owned[mac], VTEP: m.owner, Since: m.since, Frozen: m.contest.until}
 		slices.SortFunc(status.IPs, netip.Addr.Compare)
 		if m.local != nil {
-			status.Local, status.Port, status.Silent = true, m.local.port.name, m.local.silent
+			status.Local, status.Port, status.Plugged, status.Silent = true, m.local.port.name, m.local.since, m.local.silent
 			status.Sequence, status.Sticky = m.local.sequence, m.local.sticky
 		} else if winner := best(m.remotes, reachableRoute); winner != nil {
 			status.Sequence, status.Sticky = winner.claim.sequence, winner.claim.sticky

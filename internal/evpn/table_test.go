@@ -729,11 +729,20 @@ func TestStatus(t *testing.T) {
 	foreign.VNI = 200
 	r.learn(macip(vtepB, mac2, "172.16.0.12", 2), flood(vtepB, 100), foreign)
 	want := []MACStatus{
-		{VNI: 100, MAC: mac1, IPs: []netip.Addr{ip4}, Local: true, Port: "g1", VTEP: vtepA, Since: since},
+		{VNI: 100, MAC: mac1, IPs: []netip.Addr{ip4}, Local: true, Port: "g1", VTEP: vtepA, Since: since, Plugged: since},
 		{VNI: 100, MAC: mac2, IPs: []netip.Addr{netip.MustParseAddr("172.16.0.12")}, VTEP: vtepB, Sequence: 2, Since: r.now},
 	}
 	if diff := cmp.Diff(want, r.MACs(100), addresses); diff != "" {
 		t.Errorf("MACs (-want +got):\n%s", diff)
+	}
+	r.now = r.now.Add(time.Minute)
+	r.appears(100, mac1, "g1")
+	if m := r.MACs(100)[0]; m.Plugged != since {
+		t.Errorf("heard again where it was: %+v", m)
+	}
+	r.appears(100, mac1, "g2")
+	if m := r.MACs(100)[0]; m.Plugged != r.now || m.Since != since {
+		t.Errorf("heard at another port: %+v", m)
 	}
 	if r.MACs(200) != nil {
 		t.Error("MACs of a segment that is not ours")

@@ -68,6 +68,9 @@ type Station struct {
 	MAC  dataplane.MAC
 	IPs  []netip.Addr
 	Port string // empty: at another node
+	// Settled tells that it has been behind its port for a while. What turns up
+	// here and there, as in a loop, has no place that others could be kept from.
+	Settled bool
 	// Silent tells that one that is here was not heard for so long that the
 	// bridge forgot it: its addresses are free for others.
 	Silent bool
@@ -121,7 +124,7 @@ func (s guestSegment) bind(rules *dataplane.Guard, station Station) {
 	if station.Silent {
 		return
 	}
-	if station.Port != "" && len(rules.Places) < maxPlaces {
+	if station.Settled && len(rules.Places) < maxPlaces {
 		rules.Places = append(rules.Places, dataplane.GuestPlace{Port: station.Port, MAC: station.MAC})
 	}
 	for _, ip := range station.IPs {

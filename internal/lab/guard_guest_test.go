@@ -34,7 +34,15 @@ var (
 // experiment is an EtherType for experiments (IEEE 802 §9.2).
 const experiment = 0x88b5
 
+// packetSocket is open until the test ends.
 func (w *world) packetSocket(guest string, protocol uint16) int {
+	w.t.Helper()
+	fd := w.openPacketSocket(guest, protocol)
+	w.t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+func (w *world) openPacketSocket(guest string, protocol uint16) int {
 	w.t.Helper()
 	ns, err := w.Host(guest)
 	must(w.t, err)
@@ -48,7 +56,6 @@ func (w *world) packetSocket(guest string, protocol uint16) int {
 		wait := unix.NsecToTimeval(int64(10 * time.Second))
 		return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
 	}))
-	w.t.Cleanup(func() { _ = unix.Close(fd) })
 	return fd
 }
 
@@ -156,6 +163,7 @@ func TestGuardGuests(t *testing.T) {
 	for _, address := range []string{"172.16.0.12", "172.16.0.13"} {
 		w.shows("leaf1", "nft list set bridge frond-guard held4", address) // the kernel's rules know, too
 	}
+	w.shows("leaf1", "nft list set bridge frond-guard places", `"vg3" . `)
 	a := w.attacker("g1")
 	others := map[string]int{"g3": w.packetSocket("g3", unix.ETH_P_ALL), "g2": w.packetSocket("g2", unix.ETH_P_ALL)}
 	own, gateway, gateway6 := a.guest.Address.Addr(), netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:172::1")

@@ -9,10 +9,7 @@ import (
 
 // TestLoopedPorts cables two ports of one bridge together.
 func TestLoopedPorts(t *testing.T) {
-	// The guard, which takes part in what becomes of a storm, is off: loops have
-	// to be found without it.
-	unguarded := func(document string) string { return document + "guard: {guests: off}\n" }
-	w := populate(t, "loop", SpineLeaf(2, 3), 6, unguarded) // g1 and g4 on leaf1, g2 and g5 on leaf2, g3 and g6 on leaf3
+	w := populate(t, "loop", SpineLeaf(2, 3), 6) // g1 and g4 on leaf1, g2 and g5 on leaf2, g3 and g6 on leaf3
 	w.whole()
 	t.Run("a cable between two ports", func(t *testing.T) {
 		w := w.in(t)
@@ -60,16 +57,38 @@ func TestLoopedPorts(t *testing.T) {
 		w.trouble("leaf1", false, "loops to port")
 		w.whole()
 	})
+	// What the agent took to be so in the storm must not outlive it.
+	t.Run("an agent that ends in the storm", func(t *testing.T) {
+		w := w.in(t)
+		w.cable("leaf1")
+		g, err := w.NextGuest("blue", "leaf1")
+		must(t, err)
+		must(t, w.AddGuest(t.Context(), g)) // its first frame ever goes around
+		must(t, w.announce(g))
+		w.mac("leaf1", g.Name, "known", func(m status.MAC) bool { return m.Local })
+		must(t, w.Kill(t.Context(), "leaf1"))
+		w.inside("leaf1", "ip link del loop0")
+		w.whole()
+		must(t, w.Start("leaf1"))
+		w.trouble("leaf1", false, "loops to port")
+		w.whole()
+	})
+}
+
+// cable puts a cable between two ports of a node's bridge.
+func (w *world) cable(node string) {
+	w.t.Helper()
+	w.inside(node, "ip link add loop0 type veth peer name loop1")
+	for _, port := range []string{"loop0", "loop1"} {
+		w.inside(node, "ip link set "+port+" master br-blue up")
+	}
 }
 
 // loop cables two ports of a node's bridge together, and waits until one of
 // them is blocked. It returns that one, and the other.
 func (w *world) loop(node string) (blocked, other string) {
 	w.t.Helper()
-	w.inside(node, "ip link add loop0 type veth peer name loop1")
-	for _, port := range []string{"loop0", "loop1"} {
-		w.inside(node, "ip link set "+port+" master br-blue up")
-	}
+	w.cable(node)
 	g1, err := w.Guest("g1")
 	must(w.t, err)
 	must(w.t, w.announce(g1)) // a broadcast, for ever

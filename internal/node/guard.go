@@ -21,6 +21,7 @@ import (
 // guarded is what the loop knows of the guard.
 type guarded struct {
 	changed bool       // something that the rules for guests go by
+	settles time.Time  // when the next guest has been at its place for long enough; zero: none will
 	due     time.Time  // when they are to be made again; zero: they are as they should be
 	next    time.Time  // when that may be, at the earliest
 	rules   *plan.Plan // that they were made for
@@ -95,6 +96,12 @@ const (
 	guardPause = time.Millisecond
 )
 
+// settling is how long a guest has to be behind a port until others are kept
+// from being it. In a loop of cables none stays behind one for so long: rules
+// would name the port that it was seen at last, and an agent that ends then
+// would leave the guest cut off.
+const settling = time.Second
+
 // applyGuard has the kernel keep guests from what the document does not let
 // them, by what is known of them now.
 func (l *loop) applyGuard(now time.Time) {
@@ -102,13 +109,16 @@ func (l *loop) applyGuard(now time.Time) {
 	if g.rules != l.plan {
 		g.changed, g.next = true, time.Time{}
 	}
+	if !g.settles.IsZero() && !now.Before(g.settles) {
+		g.changed, g.settles = true, time.Time{}
+	}
 	if g.changed && g.due.IsZero() {
 		g.due = later(now, g.next)
 	}
 	if g.due.IsZero() || now.Before(g.due) {
 		return
 	}
-	g.changed, g.due, g.rules = false, time.Time{}, l.plan
+	g.changed, g.due, g.settles, g.rules = false, time.Time{}, time.Time{}, l.plan
 	begin := time.Now()
 	defer func() {
 		if pause := guardShare * time.Since(begin); pause >= guardPause {
@@ -122,10 +132,26 @@ func (l *loop) applyGuard(now time.Time) {
 	here := guard.Here{Segments: l.segments.here, Links: l.links, Ports: l.portNames(), Stations: make(map[string][]guard.Station)}
 	for _, s := range l.segments.here {
 		for _, m := range l.segments.stations.MACs(s.VNI) {
-			here.Stations[s.Name] = append(here.Stations[s.Name], guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero()})
+			station := guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero()}
+			if m.Local && m.Frozen.IsZero() {
+				settles := m.Plugged.Add(settling)
+				station.Settled = !now.Before(settles)
+				if !station.Settled {
+					g.settles = sooner(g.settles, settles)
+				}
+			}
+			here.Stations[s.Name] = append(here.Stations[s.Name], station)
 		}
 	}
 	l.guard.Set(l.plan.Guard.Guests.Rules(here))
+}
+
+// sooner is the earlier of two times, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

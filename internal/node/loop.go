@@ -209,22 +209,17 @@ func deaf(work context.Context) error {
 
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
-	next := l.leaving
-	sooner := func(at time.Time) {
-		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
-			next = at
-		}
-	}
-	sooner(l.guarded.due)
+	next := sooner(l.leaving, l.guarded.due)
+	next = sooner(next, l.guarded.settles)
 	if former := l.gateways.former; len(former) > 0 {
-		sooner(former[0].until)
+		next = sooner(next, former[0].until)
 	}
-	sooner(l.segments.stations.Deadline())
+	next = sooner(next, l.segments.stations.Deadline())
 	if l.began && !l.speaks {
-		sooner(l.adoptedAt.Add(readTime))
+		next = sooner(next, l.adoptedAt.Add(readTime))
 	}
 	for _, c := range l.cable {
-		sooner(c.retry())
+		next = sooner(next, c.retry())
 	}
 	return next
 }
@@ -261,7 +256,7 @@ func (l *loop) heard(event bgp.Event) {
 	case bgp.PathsChanged:
 		l.pathsChanged(event.Unicast)
 		l.learnSegments(event)
-		l.guarded.changed = true
+		l.guarded.changed = l.guarded.changed || len(event.EVPN) > 0
 	case bgp.Converged:
 		l.complete()
 	}
