@@ -80,8 +80,8 @@ bench-quick: build ## frond beside FRR: three events, a few times (root)
 bench-versus: build ## frond beside FRR and keepalived, all events or EVENTS=a,b REPEAT times, into docs/benchmarks.md (root)
 	@scripts/bench-versus '$(EVENTS)' '$(REPEAT)'
 
-chaos: build ## break a fabric at random for DURATION; SEED replays, CLOCK=1 steps this machine's clock too (root)
-	$(GO) test -count=1 -v -run TestChaos -timeout 0 ./internal/lab -chaos.duration $(DURATION) -chaos.seed $(SEED) $(if $(CLOCK),-chaos.clock)
+chaos: build ## break a fabric at random for DURATION; SEED replays (root)
+	$(GO) test -count=1 -v -run TestChaos -timeout 0 ./internal/lab -chaos.duration $(DURATION) -chaos.seed $(SEED)
 
 clean: ## remove what was built and installed here
 	rm -rf bin .tools

@@ -183,6 +183,19 @@ func (w *world) gatewayOf(node, segment string) status.Gateway {
 	return all[i]
 }
 
+// says waits until what a node says of the gateway of segment blue is as it
+// should be: it hears of a hand-over a moment after it has happened.
+func (w *world) says(node, what string, ok func(status.Gateway) bool) {
+	w.t.Helper()
+	var last status.Gateway
+	for limit := time.Now().Add(5 * time.Second); time.Now().Before(limit); time.Sleep(askInterval) {
+		if last = w.gatewayOf(node, "blue"); ok(last) {
+			return
+		}
+	}
+	w.t.Errorf("%s does not say %s: %+v", node, what, last)
+}
+
 // guestOn is a guest on that node, or on any other one.
 func (w *world) guestOn(node string, there bool) string {
 	w.t.Helper()

@@ -92,7 +92,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// showLogs shows the last lines of every agent, for the one who has to find out.
+// showLogs shows the last lines of every agent and the interfaces of its node,
+// for the one who has to find out.
 func (w *world) showLogs() {
 	for _, n := range w.Topology.Nodes {
 		if s, err := api.NewClient(w.Socket(n.Name)).Status(context.Background()); err == nil {
@@ -105,7 +106,10 @@ func (w *world) showLogs() {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-		w.t.Logf("%s:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-12):], "\n"))
+		w.t.Logf("%s:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		if links, err := exec.Command("ip", "-n", w.Name+"-"+n.Name, "-brief", "address").CombinedOutput(); err == nil {
+			w.t.Logf("%s", links)
+		}
 	}
 }
 

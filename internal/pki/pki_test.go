@@ -149,7 +149,7 @@ func TestWhatIsRefused(t *testing.T) {
 			return FilesIn(dir, "leaf1").Check(now.Add(ValidityOfNode + time.Hour))
 		}, "leaf1.crt expired 2028-"},
 		"not yet valid": {func(_ *testing.T, dir string) error {
-			return FilesIn(dir, "leaf1").Check(now.Add(-2 * time.Hour))
+			return FilesIn(dir, "leaf1").Check(now.Add(-25 * time.Hour))
 		}, "is the clock right?"},
 		"another CA": {func(t *testing.T, dir string) error {
 			copyFile(t, filepath.Join(other, "ca.crt"), filepath.Join(dir, "ca.crt"))
