@@ -78,15 +78,17 @@ func New(config Config) *Table {
 }
 
 // Changes returns what has changed since it was last called: forwarding
-// entries as differences, and the whole set of routes that this node
-// originates if that has changed (told by the last result), in no order.
-func (t *Table) Changes() (dataplane.OverlayUpdate, []bgp.Route, bool) {
+// entries as differences, and whether what Originated returns has.
+func (t *Table) Changes() (dataplane.OverlayUpdate, bool) {
 	t.thawDue()
 	n := t.news
 	t.news = news{}
-	if !n.routes {
-		return n.overlay, nil, false
-	}
+	return n.overlay, n.routes
+}
+
+// Originated returns the whole set of routes that this node originates, in no
+// order.
+func (t *Table) Originated() []bgp.Route {
 	routes := make([]bgp.Route, 0, len(t.originated))
 	for key, o := range t.originated {
 		routes = append(routes, bgp.Route{EVPN: o.wire})
@@ -94,7 +96,7 @@ func (t *Table) Changes() (dataplane.OverlayUpdate, []bgp.Route, bool) {
 			routes = append(routes, bgp.Route{Prefix: prefix})
 		}
 	}
-	return n.overlay, routes, true
+	return routes
 }
 
 // originate makes the node tell a route, in place of the one that it told by

@@ -72,7 +72,7 @@ func (r *rig) unplug(vni uint32, port string) {
 
 // take applies the changes.
 func (r *rig) take() {
-	overlay, routes, changed := r.Changes()
+	overlay, changed := r.Changes()
 	for key, vtep := range overlay.MACs {
 		if r.macs[key] = vtep; !vtep.IsValid() {
 			delete(r.macs, key)
@@ -92,7 +92,7 @@ func (r *rig) take() {
 		return
 	}
 	r.told, r.hosts, r.wire = nil, nil, make(map[string]bgp.EVPNRoute)
-	for _, route := range routes {
+	for _, route := range r.Originated() {
 		if route.EVPN == nil {
 			r.hosts = append(r.hosts, route.Prefix.String())
 			continue
@@ -398,7 +398,7 @@ func TestStickyEntryIsPutBack(t *testing.T) {
 	r.learn(sticky(macip(vtepB, mac1, "", 0)))
 	r.take()
 	r.appears(100, mac1, "g1")
-	overlay, _, _ := r.Changes()
+	overlay, _ := r.Changes()
 	want := map[dataplane.MACKey]netip.Addr{{VNI: 100, MAC: mac1}: vtepB}
 	if diff := cmp.Diff(want, overlay.MACs, addresses); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
@@ -425,7 +425,7 @@ func TestMoveSeenWhole(t *testing.T) {
 	r.take()
 	// One batch holds the withdrawal by one node and the news of the other.
 	r.Learn([]bgp.EVPNPath{gone(macip(vtepB, mac1, "172.16.0.11", 0)), path(macip(vtepC, mac1, "172.16.0.11", 1))})
-	overlay, _, changed := r.Changes()
+	overlay, changed := r.Changes()
 	want := dataplane.OverlayUpdate{MACs: map[dataplane.MACKey]netip.Addr{{VNI: 100, MAC: mac1}: vtepC}}
 	if diff := cmp.Diff(want, overlay, addresses); diff != "" || changed {
 		t.Errorf("the move has changed (-want +got), routes %v:\n%s", changed, diff)

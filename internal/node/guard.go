@@ -88,14 +88,6 @@ type guardKeeper interface {
 	Drops() ([]dataplane.GuardDrop, error)
 }
 
-// A look at all guests costs by how many there are, and they say something all
-// the time: between two looks lie so many times what one takes, where that is
-// at least guardPause.
-const (
-	guardShare = 4
-	guardPause = time.Millisecond
-)
-
 // settling is how long a guest has to be behind a port until others are kept
 // from being it. In a loop of cables none stays behind one for so long: rules
 // would name the port that it was seen at last, and an agent that ends then
@@ -120,11 +112,7 @@ func (l *loop) applyGuard(now time.Time) {
 	}
 	g.changed, g.due, g.settles, g.rules = false, time.Time{}, time.Time{}, l.plan
 	begin := time.Now()
-	defer func() {
-		if pause := guardShare * time.Since(begin); pause >= guardPause {
-			g.next = now.Add(pause)
-		}
-	}()
+	defer func() { g.next = afterPause(now, time.Since(begin)) }()
 	if l.plan.Guard.Guests == nil {
 		l.guard.Set(dataplane.Guard{})
 		return
@@ -144,21 +132,6 @@ func (l *loop) applyGuard(now time.Time) {
 		}
 	}
 	l.guard.Set(l.plan.Guard.Guests.Rules(here))
-}
-
-// sooner is the earlier of two times, of which zero is none.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 // believe takes out of what guests say what the guard keeps them from saying:

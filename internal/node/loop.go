@@ -115,6 +115,7 @@ type told struct {
 	liveness  []bfd.Session
 	speaker   bgp.Desired // but for the segments' routes
 	routes    bool        // whether these were told as they are now
+	next      time.Time   // when they may be told again, at the earliest
 }
 
 func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
@@ -221,6 +222,9 @@ func (l *loop) nextDue() time.Time {
 	for _, c := range l.cable {
 		next = sooner(next, c.retry())
 	}
+	if l.speaks && !l.told.routes {
+		next = sooner(next, l.told.next)
+	}
 	return next
 }
 
@@ -320,12 +324,14 @@ func (l *loop) tellSpeaker(now time.Time) {
 	d.Routes = append(d.Routes, l.uplinkRoutes()...)
 	d.Filter = l.filter()
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()
-	if reflect.DeepEqual(d, l.told.speaker) && l.told.routes {
+	if reflect.DeepEqual(d, l.told.speaker) && (l.told.routes || now.Before(l.told.next)) {
 		return
 	}
+	begin := time.Now()
 	l.told.speaker, l.told.routes = d, true
-	d.Routes = slices.Concat(d.Routes, l.segments.routes, l.gateways.announced())
+	d.Routes = slices.Concat(d.Routes, l.segments.stations.Originated(), l.gateways.announced())
 	if err := l.speaker.Set(d); err != nil {
 		l.log.Error("BGP does not take what the document asks for", "error", err)
 	}
+	l.told.next = afterPause(now, time.Since(begin))
 }

@@ -37,8 +37,7 @@ type segments struct {
 	shape    shape // that here is of
 	here     []dataplane.Segment
 	stations *evpn.Table
-	routes   []bgp.Route // what this node tells of them
-	read     bool        // what the kernel knew of their guests is taken in
+	read     bool // what the kernel knew of their guests is taken in
 }
 
 func newSegments(p *plan.Plan) segments {
@@ -89,7 +88,7 @@ func (l *loop) applySegments() {
 	if l.reshaped(&s.shape) {
 		l.tellSegments(l.plan.Segments(s.shape.portMTU))
 	}
-	update, routes, changed := s.stations.Changes()
+	update, changed := s.stations.Changes()
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {
 		l.overlay.Update(update)
 	}
@@ -97,7 +96,7 @@ func (l *loop) applySegments() {
 		l.addresses.Observe(update.Neighbors)
 	}
 	if changed {
-		s.routes, l.told.routes = routes, false
+		l.told.routes = false
 	}
 }
 

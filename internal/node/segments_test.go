@@ -88,7 +88,7 @@ func TestStationsTravel(t *testing.T) {
 	other := evpn.New(evpn.Config{ASN: 65002, RouterID: netip.MustParseAddr("10.0.200.2"), VTEP: netip.MustParseAddr("10.0.200.2")})
 	other.SetSegments(r.over.segments)
 	other.Observe(dataplane.LocalMACs{{VNI: 100, MAC: there, Port: "tap0"}})
-	_, routes, _ := other.Changes()
+	routes := other.Originated()
 	var learned bgp.PathsChanged
 	for _, route := range routes {
 		learned.EVPN = append(learned.EVPN, bgp.EVPNPath{Key: route.EVPN.NLRI, Route: *route.EVPN})
