@@ -67,6 +67,11 @@ func derive(f *Fabric, r *report) {
 		}
 		nodesOfASN[n.ASN]++
 	}
+	for i := range f.Segments {
+		if s := &f.Segments[i]; s.DNS == nil && s.DHCP != nil {
+			s.DNS = s.DHCP.DNS
+		}
+	}
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
 		n.InternalPeers = nodesOfASN[n.ASN] > 1 && mayShareASN(*n, r)

@@ -18,7 +18,7 @@ var keysOf = map[string][]string{
 	"timers":   {"hold", "keepalive"},
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
-	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
+	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp", "dns", "dns_names", "ra"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp": {
 		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations",

@@ -70,7 +70,7 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 	for _, d := range p.DHCP(portMTU) {
 		s := dhcp.Segment{
 			Name: d.Name, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU,
-			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.DHCP.DNS, Search: d.DHCP.Search, NTP: d.DHCP.NTP,
+			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.Resolvers, Search: d.Search, NTP: d.DHCP.NTP,
 			BootFile: d.DHCP.BootFile, NextServer: d.DHCP.NextServer,
 		}
 		if d.Gateway != nil {

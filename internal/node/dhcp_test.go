@@ -46,7 +46,8 @@ func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("172.16.0.10"), Hostname: "web1"},
 				{Client: "\xff\x01", Address: a("172.16.0.9"), Hostname: "db1"},
 			},
-			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"), MTU: 1450,
+			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"),
+			DNS: []netip.Addr{netip.MustParseAddr("172.16.0.1")}, Search: []string{"blue.apollo"}, MTU: 1450,
 			Routes: []dhcp.Route{{Prefix: p("10.1.0.0/16"), Via: a("172.16.0.2")}},
 		},
 		{

@@ -12,6 +12,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/dns"
 	"frond/internal/plan"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -35,6 +36,7 @@ type parts struct {
 	way        uplinkWatch
 	nat        sourceNAT
 	guard      guardKeeper
+	nameServer nameServer
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -115,6 +117,7 @@ type told struct {
 	liveness  []bfd.Session
 	speaker   bgp.Desired // but for the segments' routes
 	routes    bool        // whether these were told as they are now
+	names     dns.Desired
 }
 
 func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
@@ -307,6 +310,7 @@ func (l *loop) apply(now time.Time) {
 	l.applyAdvertisements()
 	l.applyGuard(now)
 	l.applyDHCP()
+	l.applyNames()
 	l.tellSpeaker(now)
 	l.judge(now)
 }

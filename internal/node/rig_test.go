@@ -63,6 +63,7 @@ type rig struct {
 	guard   *fakeGuard
 	dhcp    *fakeAddresses
 	network *fakeNetwork
+	dns     *fakeNameServer
 	order   []string
 }
 
@@ -73,7 +74,7 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
-	r.routers = &fakeAdvertiser{}
+	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
 	r.network = &fakeNetwork{}
@@ -81,7 +82,7 @@ func newRig(t *testing.T) *rig {
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
 		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
-		network: r.network,
+		network: r.network, nameServer: r.dns,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r

@@ -31,12 +31,10 @@ func (p *Plan) Advertisements(portMTU int) []Advertisement {
 			Name: s.Name, VNI: s.VNI, Elected: s.Gateway.Elected,
 			Router: s.Gateway.LinkLocal.Addr(), MAC: s.BridgeMAC(), Prefix: s.Gateway.Address6.Masked(), MTU: s.MTU,
 		}
-		if d := p.segments[i].DHCP; d != nil {
-			a.Search = d.Search
-			for _, server := range d.DNS {
-				if server.Is6() {
-					a.DNS = append(a.DNS, server)
-				}
+		a.Search = p.search(p.segments[i])
+		for _, server := range p.segments[i].Resolvers() {
+			if server.Is6() {
+				a.DNS = append(a.DNS, server)
 			}
 		}
 		all = append(all, a)

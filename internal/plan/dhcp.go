@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"frond/internal/dataplane"
 	"frond/internal/fabric"
@@ -15,6 +16,10 @@ type DHCP struct {
 	Server netip.Addr
 	MAC    dataplane.MAC // that answers come from
 	MTU    int
+	// Resolvers are the name servers that guests are told to ask, Search the
+	// domains in which they look names up.
+	Resolvers []netip.Addr
+	Search    []string
 }
 
 // DHCP are the segments whose guests are given addresses here.
@@ -24,7 +29,7 @@ func (p *Plan) DHCP(portMTU int) []DHCP {
 		if s.DHCP == nil {
 			continue
 		}
-		d := DHCP{Segment: s, Server: p.Node.Loopback, MAC: gatewayMAC(s.VNI), MTU: s.MTU}
+		d := DHCP{Segment: s, Server: p.Node.Loopback, MAC: gatewayMAC(s.VNI), MTU: s.MTU, Resolvers: only4(s.Resolvers()), Search: p.search(s)}
 		if s.Gateway != nil && s.Gateway.Address.IsValid() {
 			d.Server = s.Gateway.Address
 		}
@@ -34,4 +39,8 @@ func (p *Plan) DHCP(portMTU int) []DHCP {
 		all = append(all, d)
 	}
 	return all
+}
+
+func only4(all []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(all), netip.Addr.Is6)
 }

@@ -35,7 +35,7 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			MACLimit:  s.MACLimit,
 			Gateway:   gateway(s),
 			DHCP:      s.DHCP != nil,
-			Advertise: gateway(s).Address6.IsValid(),
+			Advertise: s.RA && gateway(s).Address6.IsValid(),
 		})
 	}
 	return segments

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"frond/internal/dataplane"
+	"frond/internal/dns"
+	"frond/internal/plan"
+	"frond/internal/status"
+)
+
+// nameServer is what is used of dns.Server.
+type nameServer interface {
+	Set(dns.Desired)
+	Report() []dns.Problem
+}
+
+// applyNames has guests' questions answered.
+func (l *loop) applyNames() {
+	if d := l.naming(); !reflect.DeepEqual(d, l.told.names) {
+		l.nameServer.Set(d)
+		l.told.names = d
+	}
+}
+
+// naming is the names of the whole fabric, and the segments whose guests are
+// answered here.
+func (l *loop) naming() dns.Desired {
+	d := dns.Desired{Fabric: l.plan.Fabric}
+	for _, s := range l.plan.Named() {
+		for _, p := range []netip.Prefix{s.Prefix, s.Prefix6} {
+			if p.IsValid() {
+				d.Prefixes = append(d.Prefixes, p)
+			}
+		}
+		d.Names = append(d.Names, dns.Name{Name: dns.GatewayName, Segment: s.Name, Addresses: s.Resolvers()})
+	}
+	for _, g := range l.plan.Guests() {
+		i := slices.IndexFunc(l.segments.here, func(s dataplane.Segment) bool { return s.Name == g.Segment })
+		if i < 0 || !g.Names {
+			continue
+		}
+		if bridge, ok := l.links[l.segments.here[i].Bridge]; ok {
+			d.Segments = append(d.Segments, answered(l.segments.here[i], g, bridge.Index))
+		}
+	}
+	return d
+}
+
+func answered(s dataplane.Segment, g plan.Guests, index int) dns.Segment {
+	answered := dns.Segment{Name: s.Name, Bridge: s.Bridge, Index: index, Addresses: g.Resolvers, Forwarders: g.Forwarders}
+	for _, p := range []netip.Prefix{s.Gateway.Address, s.Gateway.Address6} {
+		if p.IsValid() {
+			answered.Prefixes = append(answered.Prefixes, p.Masked())
+		}
+	}
+	return answered
+}
+
+// The conditions of names.
+const (
+	namesNotHeard  = "dns-not-heard"       // guests' questions cannot be heard
+	forwardersDead = "dns-forwarders-dead" // no name server outside answers
+)
+
+func (l *loop) judgeNames() {
+	var wrong []status.Condition
+	for _, p := range l.nameServer.Report() {
+		c := status.Condition{Name: namesNotHeard, Subject: p.Segment, Severity: status.Failure, Text: p.Text, Since: p.Since}
+		if p.Dead {
+			c.Name = forwardersDead
+		}
+		wrong = append(wrong, c)
+	}
+	l.board.Replace([]string{namesNotHeard, forwardersDead}, wrong)
+}
