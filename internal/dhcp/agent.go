@@ -43,6 +43,7 @@ type agent struct {
 
 	book   *book
 	synced bool
+	names  map[netip.Addr]Named // as they were told last
 
 	jobs   map[jobKey]*job
 	behind map[dataplane.LocalPort]int // jobs behind a port
@@ -66,6 +67,7 @@ type segment struct {
 type output struct {
 	frames []Sending
 	bound  []dataplane.LocalAddress
+	named  map[netip.Addr]Named
 }
 
 // Sending is a frame, and the port that it leaves by: all of a segment's if
@@ -97,6 +99,7 @@ func newAgent(node, run string, wall func() time.Time) *agent {
 		segments:  make(map[uint32]*segment),
 		neighbors: make(map[dataplane.NeighborKey]dataplane.MAC),
 		book:      newBook(),
+		names:     make(map[netip.Addr]Named),
 		jobs:      make(map[jobKey]*job),
 		behind:    make(map[dataplane.LocalPort]int),
 		probed:    make(map[dataplane.NeighborKey]*job),
@@ -125,6 +128,7 @@ func (a *agent) setSegments(list []Segment, now time.Duration) {
 	}
 	for address := range a.book.entries {
 		a.place(address, now)
+		a.rename(address, now)
 	}
 	for address := range a.writes.pending {
 		a.place(address, now)
@@ -215,6 +219,7 @@ func (a *agent) place(address netip.Addr, now time.Duration) {
 func (a *agent) placeChanged(now time.Duration) {
 	for _, address := range a.book.changed {
 		a.place(address, now)
+		a.rename(address, now)
 	}
 	a.book.changed = a.book.changed[:0]
 }

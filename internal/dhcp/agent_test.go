@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -23,11 +24,12 @@ type bench struct {
 	// answering are MACs of guests that have addresses of their own.
 	answering map[netip.Addr]dataplane.MAC
 	probes    []netip.Addr
+	named     map[netip.Addr]Named // as it was told
 }
 
 func newBench(t *testing.T, store *memory, node string, s Segment) *bench {
 	t.Helper()
-	b := &bench{t: t, store: store, now: time.Hour, port: dataplane.LocalPort{VNI: s.VNI, Port: "g1"}, answering: map[netip.Addr]dataplane.MAC{}}
+	b := &bench{t: t, store: store, now: time.Hour, port: dataplane.LocalPort{VNI: s.VNI, Port: "g1"}, answering: map[netip.Addr]dataplane.MAC{}, named: map[netip.Addr]Named{}}
 	b.a = newAgent(node, node+"-1", func() time.Time { return time.Unix(0, 0).Add(b.now) })
 	b.a.setSegments([]Segment{s}, b.now)
 	store.watchers = append(store.watchers, func(c Change) { b.a.changed(c, b.now) })
@@ -49,7 +51,9 @@ func (b *bench) settle() []*dhcpv4.DHCPv4 {
 				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
 			}
 		}
-		for _, f := range b.a.take().frames {
+		out := b.a.take()
+		maps.Copy(b.named, out.named)
+		for _, f := range out.frames {
 			if f.Port.Port != "" {
 				replies = append(replies, replyIn(b.t, f))
 				continue

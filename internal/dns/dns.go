@@ -38,7 +38,7 @@ type Segment struct {
 	Forwarders []netip.Addr   // that are asked what is not known here, the first first
 }
 
-// Name is what a guest is called. Several of one name share it.
+// Name is what the document calls a guest. Several of one name share it.
 type Name struct {
 	Name      string // one label; what is none is nobody's
 	Segment   string
@@ -61,6 +61,7 @@ const retryInterval = 2 * time.Second
 type Server struct {
 	log   *slog.Logger
 	zone  atomic.Pointer[zone]
+	named *guests
 	pool  *pool
 	gate  *gate
 	wake  chan struct{}
@@ -75,24 +76,28 @@ type Server struct {
 func New(log *slog.Logger) *Server {
 	s := &Server{
 		log:      log,
+		named:    newGuests(),
 		gate:     newGate(maxQueries, maxQueriesOfOne),
 		wake:     make(chan struct{}, 1),
 		enter:    func(f func() error) error { return f() },
 		problems: make(map[endpoint]Problem),
 	}
 	s.pool = newPool(s.dial)
-	s.zone.Store(newZone(Desired{}))
+	s.zone.Store(newZone(Desired{}, s.named))
 	return s
 }
 
 // Set hands over the whole of what is wanted. Names are in force at once.
 func (s *Server) Set(d Desired) {
-	s.zone.Store(newZone(d))
+	s.zone.Store(newZone(d, s.named))
 	s.mu.Lock()
 	s.desired = d
 	s.mu.Unlock()
 	s.signal()
 }
+
+// Learn tells what guests call themselves, as changes. They are in force at once.
+func (s *Server) Learn(changes []Guest) { s.named.learn(changes) }
 
 func (s *Server) signal() {
 	select {

@@ -328,7 +328,7 @@ func TestResolveEndsWithItsContext(t *testing.T) {
 func newTestServer(dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *Server {
 	s := New(slog.New(slog.DiscardHandler))
 	s.pool.dial = dial
-	s.zone.Store(newZone(testDesired))
+	s.zone.Store(newZone(testDesired, s.named))
 	return s
 }
 

@@ -15,16 +15,19 @@ const (
 	negativeTTL = 5
 )
 
-// zone is what the fabric knows of names. It never changes.
+// zone is what the fabric knows of names. It never changes, but for what guests
+// call themselves.
 type zone struct {
 	origin   string                  // with the final dot, lower case
 	forward  map[string][]netip.Addr // by name; none of a name that others are below
 	reverse  map[netip.Addr][]string
 	prefixes []netip.Prefix
+	guests   *guests // whose names are none of those
 }
 
-func newZone(d Desired) *zone {
+func newZone(d Desired, own *guests) *zone {
 	z := &zone{
+		guests:   own,
 		origin:   wire.CanonicalName(d.Fabric),
 		forward:  make(map[string][]netip.Addr),
 		reverse:  make(map[netip.Addr][]string),
@@ -76,7 +79,7 @@ type found struct {
 func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 	name := wire.CanonicalName(q.Name)
 	if z.origin != "" && wire.IsSubDomain(z.origin, name) {
-		addresses, exists := z.forward[name]
+		addresses, exists := z.find(name)
 		return say(z.origin, server, exists, z.addresses(q, name, addresses, server)), true
 	}
 	a, ok := reversed(name)
@@ -87,13 +90,52 @@ func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 	if i < 0 {
 		return found{}, false
 	}
+	names := z.names(a)
 	var answer []wire.RR
 	if q.Qtype == wire.TypePTR {
-		for _, target := range z.reverse[a] {
+		for _, target := range names {
 			answer = append(answer, &wire.PTR{Hdr: header(q.Name, wire.TypePTR, nameTTL), Ptr: target})
 		}
 	}
-	return say(reverseOrigin(z.prefixes[i], a), server, len(z.reverse[a]) > 0, answer), true
+	return say(reverseOrigin(z.prefixes[i], a), server, len(names) > 0, answer), true
+}
+
+// find returns the addresses of a name, and whether there is such a name. What
+// the document names, no guest does.
+func (z *zone) find(name string) ([]netip.Addr, bool) {
+	if addresses, ok := z.forward[name]; ok {
+		return addresses, true
+	}
+	below, ok := strings.CutSuffix(name, "."+z.origin)
+	if !ok || !z.segment(below) {
+		return nil, false
+	}
+	addresses := z.guests.addresses(below)
+	return addresses, len(addresses) > 0
+}
+
+// segment tells whether a name below the fabric's is in a segment that names
+// are answered of.
+func (z *zone) segment(below string) bool {
+	_, segment, _ := strings.Cut(below, ".")
+	_, ok := z.forward[segment+"."+z.origin]
+	return ok
+}
+
+// names are what an address answers to.
+func (z *zone) names(a netip.Addr) []string {
+	if names := z.reverse[a]; len(names) > 0 {
+		return names
+	}
+	below, ok := z.guests.name(a)
+	if !ok || !z.segment(below) {
+		return nil
+	}
+	name := below + "." + z.origin
+	if _, taken := z.forward[name]; taken {
+		return nil
+	}
+	return []string{name}
 }
 
 // addresses are the records of a name that a question is about.

@@ -46,7 +46,7 @@ func brief(f found) string {
 }
 
 func TestLookup(t *testing.T) {
-	z := newZone(testDesired)
+	z := newZone(testDesired, newGuests())
 	for _, test := range []struct {
 		name string
 		kind uint16
@@ -88,7 +88,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s %s: %q (%v), want %q", test.name, wire.TypeToString[test.kind], got, ours, test.want)
 		}
 	}
-	if _, ours := newZone(Desired{}).lookup(wire.Question{Name: "a.", Qtype: wire.TypeA}, "gw."); ours {
+	if _, ours := newZone(Desired{}, newGuests()).lookup(wire.Question{Name: "a.", Qtype: wire.TypeA}, "gw."); ours {
 		t.Error("without a fabric every name is its own")
 	}
 }

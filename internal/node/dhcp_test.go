@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -100,4 +101,46 @@ func TestConditionsOfDHCP(t *testing.T) {
 	if got := names(); len(got) != 2 {
 		t.Errorf("with a store that has just begun: %q", got)
 	}
+	r.dhcp.refuse = nil
+	if r.step(); len(names()) != 2 {
+		t.Error("the kernel is asked again before the pause is over")
+	}
+	if due := r.now.Add(filterPause); !r.nextDue().Equal(due) {
+		t.Errorf("it is asked again at %s, want %s", r.nextDue(), due)
+	}
+	r.now = r.now.Add(filterPause)
+	r.step()
+	if got := names(); slices.Contains(got, requestsCross) {
+		t.Errorf("when the kernel keeps requests here: %q", got)
+	}
+	if !r.leases.retry.IsZero() {
+		t.Error("it is asked once more")
+	}
+}
+
+func TestALeaseIsKnownAtOnce(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	one, two, at := dataplane.MAC{2, 0, 0, 0, 0, 1}, dataplane.MAC{2, 0, 0, 0, 0, 2}, netip.MustParseAddr("172.16.0.11")
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: one, Port: "tap1"}, {VNI: 7, MAC: two, Port: "tap2"}})
+	holds := func(when string, want dataplane.MAC) {
+		t.Helper()
+		r.step()
+		if holder, _ := r.segments.stations.Holder(7, at); holder.MAC != want {
+			t.Errorf("%s: the fabric is told that %s is at %s, want %s", when, at, holder.MAC, want)
+		}
+		if want := (dataplane.GuestAddress{MAC: want, IP: at}); !slices.Contains(r.guard.rules.Holders, want) {
+			t.Errorf("%s: the guard knows %v, want %v", when, r.guard.rules.Holders, want)
+		}
+	}
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: one, IP: at, Port: "tap1"}})
+	holds("leased", one)
+	r.plan.Guard.Guests = nil // with the guard off, no other is believed either
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: two, IP: at, Port: "tap2"}})
+	r.plan = parse(t, leasingDocument, "leaf1").plan
+	holds("leased to another while the first is there", one)
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: one, Port: "tap1", Aged: true}})
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: two, IP: at, Port: "tap2"}})
+	holds("leased to another when the first is silent", two)
 }

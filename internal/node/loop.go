@@ -167,7 +167,9 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			handed, l.handing = true, nil
 		case <-l.held.Changed():
 		case bound := <-l.addresses.Bound():
-			l.segments.stations.Observe(dataplane.LocalAddresses(bound))
+			l.leased(bound)
+		case named := <-l.addresses.Named():
+			l.named(named)
 		case <-adopted:
 			l.adopted, adopted = true, nil
 		case event, ok := <-links:
@@ -214,6 +216,7 @@ func deaf(work context.Context) error {
 func (l *loop) nextDue() time.Time {
 	next := sooner(l.leaving, l.guarded.due)
 	next = sooner(next, l.guarded.settles)
+	next = sooner(next, l.leases.retry)
 	if former := l.gateways.former; len(former) > 0 {
 		next = sooner(next, former[0].until)
 	}
@@ -309,7 +312,7 @@ func (l *loop) apply(now time.Time) {
 	l.applySegments()
 	l.applyAdvertisements()
 	l.applyGuard(now)
-	l.applyDHCP()
+	l.applyDHCP(now)
 	l.applyNames()
 	l.tellSpeaker(now)
 	l.judge(now)

@@ -6,7 +6,9 @@ import (
 	"slices"
 
 	"frond/internal/dataplane"
+	"frond/internal/dhcp"
 	"frond/internal/dns"
+	"frond/internal/fabric"
 	"frond/internal/plan"
 	"frond/internal/status"
 )
@@ -14,6 +16,7 @@ import (
 // nameServer is what is used of dns.Server.
 type nameServer interface {
 	Set(dns.Desired)
+	Learn([]dns.Guest)
 	Report() []dns.Problem
 }
 
@@ -36,6 +39,7 @@ func (l *loop) naming() dns.Desired {
 			}
 		}
 		d.Names = append(d.Names, dns.Name{Name: dns.GatewayName, Segment: s.Name, Addresses: s.Resolvers()})
+		d.Names = append(d.Names, reservedNames(s)...)
 	}
 	for _, g := range l.plan.Guests() {
 		i := slices.IndexFunc(l.segments.here, func(s dataplane.Segment) bool { return s.Name == g.Segment })
@@ -47,6 +51,30 @@ func (l *loop) naming() dns.Desired {
 		}
 	}
 	return d
+}
+
+// reservedNames are those of the guests that addresses are reserved for: all
+// but the gateway's.
+func reservedNames(s fabric.Segment) []dns.Name {
+	var names []dns.Name
+	if s.DHCP == nil {
+		return nil
+	}
+	for _, r := range s.DHCP.Reservations {
+		if r.Name != dns.GatewayName {
+			names = append(names, dns.Name{Name: r.Name, Segment: s.Name, Addresses: []netip.Addr{r.Address}})
+		}
+	}
+	return names
+}
+
+// named has guests be known by what they call themselves.
+func (l *loop) named(clients []dhcp.Named) {
+	guests := make([]dns.Guest, len(clients))
+	for i, c := range clients {
+		guests[i] = dns.Guest{Address: c.Address, Segment: c.Segment, Name: c.Name, Owner: c.MAC.String(), Since: c.Since}
+	}
+	l.nameServer.Learn(guests)
 }
 
 func answered(s dataplane.Segment, g plan.Guests, index int) dns.Segment {

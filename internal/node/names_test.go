@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,15 +10,19 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"frond/internal/dataplane"
+	"frond/internal/dhcp"
 	"frond/internal/dns"
 )
 
 // fakeNameServer notes what it was told, and reports what a test says.
 type fakeNameServer struct {
 	desired  dns.Desired
+	learnt   []dns.Guest
 	sets     int
 	problems []dns.Problem
 }
+
+func (f *fakeNameServer) Learn(guests []dns.Guest) { f.learnt = append(f.learnt, guests...) }
 
 func (f *fakeNameServer) Report() []dns.Problem { return f.problems }
 
@@ -75,6 +80,25 @@ func TestNamesFollowDocumentAndBridges(t *testing.T) {
 	r.setLinks(link("eth0", 2), dataplane.Link{Name: "br-blue", Index: 30})
 	if got := r.dns.desired.Segments; len(got) != 1 || got[0].Index != 30 {
 		t.Errorf("the bridge was made anew, but names are answered on %+v", got)
+	}
+}
+
+func TestGuestsHaveNames(t *testing.T) {
+	r := began(t)
+	r.plan = parse(t, strings.ReplaceAll(leasingDocument, "web1: {", "gateway: {"), "leaf1").plan
+	r.step()
+	want := []dns.Name{
+		{Name: "gateway", Segment: "blue", Addresses: []netip.Addr{netip.MustParseAddr("172.16.0.1")}},
+		{Name: "db1", Segment: "blue", Addresses: []netip.Addr{netip.MustParseAddr("172.16.0.9")}},
+	}
+	if diff := cmp.Diff(want, r.dns.desired.Names, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Error("reserved:", diff)
+	}
+	client := dhcp.Named{Address: netip.MustParseAddr("172.16.0.11"), Segment: "blue", Name: "app", MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}, Since: time.Unix(1, 0)}
+	r.named([]dhcp.Named{client})
+	learnt := []dns.Guest{{Address: client.Address, Segment: "blue", Name: "app", Owner: "02:00:00:00:00:01", Since: client.Since}}
+	if diff := cmp.Diff(learnt, r.dns.learnt, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Error("leased:", diff)
 	}
 }
 

@@ -383,6 +383,7 @@ type fakeAddresses struct {
 func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
 func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.remote = n }
 func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
+func (f *fakeAddresses) Named() <-chan []dhcp.Named                        { return nil }
 func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }
 func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return nil }
 func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
