@@ -68,8 +68,15 @@ func derive(f *Fabric, r *report) {
 		nodesOfASN[n.ASN]++
 	}
 	for i := range f.Segments {
-		if s := &f.Segments[i]; s.DNS == nil && s.DHCP != nil {
+		s := &f.Segments[i]
+		if s.DHCP == nil {
+			continue
+		}
+		if s.DNS == nil {
 			s.DNS = s.DHCP.DNS
+		}
+		if s.NTP == nil {
+			s.NTP = s.DHCP.NTP
 		}
 	}
 	for i := range f.Nodes {

@@ -122,11 +122,15 @@ type Segment struct {
 	Prefix, Prefix6 netip.Prefix
 	Gateway         *Gateway
 	DHCP            *DHCP
+	DHCP6           *DHCP6
 	// DNS are the name servers outside that guests' questions go to: the
 	// segment's or those of its DHCP.
 	DNS []netip.Addr
 	// DNSNames has the gateway answer for guests' names and ask DNS the rest.
 	DNSNames bool
+	// NTP are the time servers that guests are told of: the segment's or those of
+	// its DHCP.
+	NTP []netip.Addr
 	// RA has guests told of an IPv6 prefix by router advertisements.
 	RA bool
 }

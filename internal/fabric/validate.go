@@ -36,7 +36,9 @@ func validate(f *Fabric, r *report) {
 	for _, s := range f.Segments {
 		validateGateway(s, r)
 		validateDHCP(s, r)
+		validateDHCP6(s, r)
 		validateDNS(s, r)
+		validateNTP(s, r)
 	}
 }
 
@@ -242,5 +244,12 @@ func validateDNS(s Segment, r *report) {
 			r.failField(item(field, i), fmt.Sprintf("%s is the segment's own gateway, which asks these servers itself", a),
 				"name a server outside of the fabric, or leave it out: guests are told of the gateway anyway")
 		}
+	}
+}
+
+// validateNTP wants time servers to be named in one place.
+func validateNTP(s Segment, r *report) {
+	if field := segmentField(s.Name, "ntp"); r.sets(field) && r.sets(segmentField(s.Name, "dhcp.ntp")) {
+		r.failField(field, "time servers are set in dhcp.ntp too", "keep one of the two: ntp holds for DHCP as well")
 	}
 }

@@ -17,7 +17,7 @@ import (
 // leasing is a document whose guests get their addresses by DHCP.
 func leasing(document string) string {
 	return strings.Replace(document, "prefix: 172.16.0.0/16",
-		"prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}, dhcp: {range: 172.16.1.0-172.16.9.255, dns: [172.16.0.1], search: [blue.test]}", 1)
+		"prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}, dhcp: {range: 172.16.1.0-172.16.9.255}", 1)
 }
 
 // ask adds a guest that gets its address by DHCP.
