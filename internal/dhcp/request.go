@@ -22,7 +22,11 @@ type request struct {
 	rapid    bool       // RFC 4039
 	circuit  string     // RFC 3046 §3.1
 	hostname string
+	six      *message6 // of IPv6; nil: message is of IPv4
 }
+
+// link is where it was heard.
+func (r *request) link() link { return link{r.port.VNI, r.six != nil} }
 
 // maxText bounds what of a client's words is kept.
 const maxText = 64

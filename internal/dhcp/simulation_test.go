@@ -98,7 +98,7 @@ const simulatedLease = time.Minute
 func newWorld(t *testing.T, seed uint64, nodes, clients, addresses int) *world {
 	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 11)), store: newMemory()}
 	w.segment = blue("172.16.0.11", ip("172.16.0.10").String())
-	w.segment.Ranges = []Range{{ip("172.16.0.11"), addressOf(number(ip("172.16.0.10")) + uint32(addresses))}}
+	w.segment.Ranges = []Range{{ip("172.16.0.11"), plus(ip("172.16.0.10"), uint64(addresses))}}
 	w.segment.Lease, w.segment.Grace = simulatedLease, simulatedLease
 	for i := range nodes {
 		m := &machine{w: w, name: fmt.Sprint("n", i+1), rate: w.drift()}
