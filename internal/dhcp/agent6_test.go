@@ -168,6 +168,9 @@ func TestLeaseOfIPv6(t *testing.T) {
 	if l.Kind != leased || l.MAC != guestMAC(1) || l.Hold != s.hold() || l.Client != Client(duidOf(1).ToBytes())+"\x00\x00\x00\x01" {
 		t.Errorf("written is %+v", l)
 	}
+	if len(b.probes) > 0 {
+		t.Errorf("probed by ARP are %v", b.probes)
+	}
 	if list := b.a.leases("blue", b.now); len(list) != 1 || list[0].Address != a || list[0].State != "leased" {
 		t.Errorf("the leases are %+v", list)
 	}
@@ -273,6 +276,10 @@ func TestWhatElseGuestsAskByDHCPv6(t *testing.T) {
 	}
 
 	b = newBench(t, newMemory(), "n1", blue6("fd00:16::1:0", "fd00:16::1:0"))
+	b.a.synced = false
+	b.want6("a release before the leases are known", b.say6(dhcpv6.MessageTypeRelease, 1, identity(1, ip("fd00:16::1:0")), to(blue6("fd00:16::1", "fd00:16::1"))), "nothing")
+	b.want6("a solicitation before the leases are known", b.say6(dhcpv6.MessageTypeSolicit, 1, identity(1)), "nothing")
+	b.a.synced = true
 	prefix := dhcpv6.WithOption(&dhcpv6.OptIAPD{IaId: [4]byte{1}})
 	temporary := dhcpv6.WithOption(&dhcpv6.OptIATA{IaId: [4]byte{1}})
 	b.want6("more than is given", b.say6(dhcpv6.MessageTypeSolicit, 1, identity(1), identity(2), prefix, temporary),

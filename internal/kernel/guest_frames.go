@@ -23,6 +23,7 @@ const (
 	largestFrame  = 2048 // octets; a request has some 300
 
 	portDHCPServer     = 67
+	portDHCP6Server    = 547
 	routerSolicitation = 133
 )
 
@@ -127,7 +128,7 @@ func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve fu
 func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
 	receiveAll(file, largestFrame, func(frame []byte) {
 		to := w.guests.frames
-		if len(frame) > offsetEtherType+1 && binary.BigEndian.Uint16(frame[offsetEtherType:]) == unix.ETH_P_IPV6 {
+		if isICMPv6(frame) {
 			to = w.guests.solicitations
 		}
 		select {
@@ -137,18 +138,28 @@ func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
 	})
 }
 
-// requestFilter passes whole UDP datagrams of IPv4 to a DHCP server (RFC 2131
-// §4.1), ARP replies to nobody, which answer probes (RFC 5227 §2.1.1), and
-// router solicitations that nobody has routed (RFC 4861 §6.1.1).
+// isICMPv6 tells apart what the filter passes of IPv6.
+func isICMPv6(frame []byte) bool {
+	return len(frame) > sizeEthernet+6 && binary.BigEndian.Uint16(frame[offsetEtherType:]) == unix.ETH_P_IPV6 &&
+		frame[sizeEthernet+6] == unix.IPPROTO_ICMPV6
+}
+
+// requestFilter passes whole UDP datagrams to a DHCP server, of IPv4 (RFC 2131
+// §4.1) and IPv6 (RFC 8415 §7.2), ARP replies to nobody, which answer probes
+// (RFC 5227 §2.1.1), and router solicitations that nobody has routed (RFC 4861
+// §6.1.1).
 var requestFilter = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: offsetEtherType, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 8},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 11},
 	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 1}, // next header
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 7},
 	bpf.LoadAbsolute{Off: sizeEthernet + 7, Size: 1}, // hop limit
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: hopLimit, SkipTrue: 3},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: hopLimit, SkipTrue: 5},
 	bpf.LoadAbsolute{Off: sizeEthernet + 40, Size: 1}, // type
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerSolicitation, SkipTrue: 1},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: routerSolicitation, SkipTrue: 2, SkipFalse: 3},
+	bpf.LoadAbsolute{Off: sizeEthernet + sizeIPv6 + 2, Size: 2}, // UDP's destination
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: portDHCP6Server, SkipTrue: 1},
 	bpf.RetConstant{Val: largestFrame},
 	bpf.RetConstant{Val: verdictDrop},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IP, SkipTrue: 5},

@@ -55,7 +55,7 @@ func (l *loop) applyDHCP(now time.Time) {
 			l.leases.told = answered
 			l.addresses.SetSegments(answered)
 		}
-		wanted := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP })
+		wanted := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP && !s.DHCP6 })
 		if !reflect.DeepEqual(wanted, l.leases.filtered) && len(wanted)+len(l.leases.filtered) > 0 {
 			l.leases.filtered, l.leases.retry = wanted, now
 		}
@@ -91,20 +91,17 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 	all := []dhcp.Segment{}
 	for _, d := range p.DHCP(portMTU) {
 		s := dhcp.Segment{
-			Name: d.Name, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU,
-			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.Resolvers, Search: d.Search, NTP: d.DHCP.NTP,
-			BootFile: d.DHCP.BootFile, NextServer: d.DHCP.NextServer,
+			Name: d.Segment, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU, Router: d.Router,
+			Lease: d.Lease, Grace: d.Grace, DNS: d.Resolvers, Search: d.Search, NTP: d.NTP,
+			BootFile: d.BootFile, NextServer: d.NextServer,
 		}
-		if d.Gateway != nil {
-			s.Router = d.Gateway.Address
-		}
-		for _, r := range d.DHCP.Ranges {
+		for _, r := range d.Ranges {
 			s.Ranges = append(s.Ranges, dhcp.Range(r))
 		}
-		for _, r := range d.DHCP.Routes {
+		for _, r := range d.Routes {
 			s.Routes = append(s.Routes, dhcp.Route{Prefix: r.To, Via: r.Via})
 		}
-		for _, r := range d.DHCP.Reservations {
+		for _, r := range d.Reservations {
 			s.Reservations = append(s.Reservations, dhcp.Reservation{Client: clientOf(r), Address: r.Address, Hostname: r.Name})
 		}
 		all = append(all, s)

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"frond/internal/dataplane"
 	"frond/internal/dhcp"
+	"frond/internal/dns"
 	"frond/internal/status"
 	"frond/internal/store"
 )
@@ -143,4 +145,60 @@ func TestALeaseIsKnownAtOnce(t *testing.T) {
 	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: one, Port: "tap1", Aged: true}})
 	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: two, IP: at, Port: "tap2"}})
 	holds("leased to another when the first is silent", two)
+}
+
+// TestGuestsAreAnsweredByDHCPv6 has guests be answered where routers are
+// advertised, and be given addresses where the document asks for it.
+func TestGuestsAreAnsweredByDHCPv6(t *testing.T) {
+	r := began(t)
+	r.adopt(parse(t, testDocument+`segments:
+  given:
+    vni: 7
+    nodes: [leaf1]
+    prefix6: "fd00:7::/64"
+    gateway: {address6: "fd00:7::1"}
+    ntp: [192.0.2.123, "2001:db8::123"]
+    dhcp6:
+      range: "fd00:7::1:0-fd00:7::1:ff"
+      lease: 20m
+      reservations: {web1: {mac: "02:00:00:00:00:01", address: "fd00:7::10"}, db1: {duid: "00:03:00:01:02:00:00:00:00:02", address: "fd00:7::11"}}
+  made: {vni: 8, nodes: [leaf1], prefix: 172.16.8.0/24, prefix6: "fd00:8::/64", gateway: {address: 172.16.8.1, address6: "fd00:8::1"}}
+  silent: {vni: 9, nodes: [leaf1], prefix6: "fd00:9::/64", gateway: {address6: "fd00:9::1"}, ra: off}
+`, "leaf1"), nil)
+	r.step()
+	a, p := netip.MustParseAddr, netip.MustParsePrefix
+	want := []dhcp.Segment{
+		{
+			Name: "given", VNI: 7, Prefix: p("fd00:7::/64"), Server: a("fe80::68:ff:fe00:7"), Router: a("fd00:7::1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 7},
+			Ranges: []dhcp.Range{{First: a("fd00:7::1:0"), Last: a("fd00:7::1:ff")}},
+			Reservations: []dhcp.Reservation{
+				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("fd00:7::10"), Hostname: "web1"},
+				{Client: "\x00\x03\x00\x01\x02\x00\x00\x00\x00\x02", Address: a("fd00:7::11"), Hostname: "db1"},
+			},
+			Lease: 20 * time.Minute, Grace: time.Hour, MTU: 1450,
+			DNS: []netip.Addr{a("fd00:7::1")}, Search: []string{"given.apollo"}, NTP: []netip.Addr{a("2001:db8::123")},
+		},
+		{
+			Name: "made", VNI: 8, Prefix: p("fd00:8::/64"), Server: a("fe80::68:ff:fe00:8"), Router: a("fd00:8::1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 8},
+			MTU: 1450, DNS: []netip.Addr{a("fd00:8::1")}, Search: []string{"made.apollo"},
+		},
+	}
+	if diff := cmp.Diff(want, r.dhcp.segments, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	if got := r.dhcp.filtered; len(got) != 2 || got[0].Name != "given" || got[1].Name != "made" || !got[0].DHCP6 || got[0].DHCP {
+		t.Errorf("kept here are the requests of %+v", got)
+	}
+	managed := map[uint32]bool{}
+	for _, s := range r.routers.segments {
+		managed[s.VNI] = s.Managed
+	}
+	if diff := cmp.Diff(map[uint32]bool{7: true, 8: false}, managed); diff != "" {
+		t.Error("guests are told to ask for addresses:", diff)
+	}
+	if names := r.dns.desired.Names; !slices.ContainsFunc(names, func(n dns.Name) bool {
+		return n.Name == "web1" && n.Segment == "given" && slices.Equal(n.Addresses, []netip.Addr{a("fd00:7::10")})
+	}) {
+		t.Errorf("names are %+v", names)
+	}
 }

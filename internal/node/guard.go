@@ -86,6 +86,7 @@ type guardKeeper interface {
 	Set(dataplane.Guard)
 	Problem() (string, time.Time)
 	Drops() ([]dataplane.GuardDrop, error)
+	Withdraw(context.Context) error
 }
 
 // A look at all guests costs by how many there are, and they say something all

@@ -56,11 +56,15 @@ func (l *loop) naming() dns.Desired {
 // reservedNames are those of the guests that addresses are reserved for: all
 // but the gateway's.
 func reservedNames(s fabric.Segment) []dns.Name {
-	var names []dns.Name
-	if s.DHCP == nil {
-		return nil
+	var reserved []fabric.Reservation
+	if s.DHCP != nil {
+		reserved = s.DHCP.Reservations
 	}
-	for _, r := range s.DHCP.Reservations {
+	if s.DHCP6 != nil {
+		reserved = slices.Concat(reserved, s.DHCP6.Reservations)
+	}
+	var names []dns.Name
+	for _, r := range reserved {
 		if r.Name != dns.GatewayName {
 			names = append(names, dns.Name{Name: r.Name, Segment: s.Name, Addresses: []netip.Addr{r.Address}})
 		}

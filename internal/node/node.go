@@ -201,7 +201,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay, nat, guarding, target)
+		n.leaveErr = l.leave()
 		close(n.left)
 		return n.leaveErr
 	})

@@ -356,9 +356,10 @@ type fakeNAT struct {
 	refreshed int
 }
 
-func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
-func (f *fakeNAT) Refresh()                     { f.refreshed++ }
-func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }
+func (f *fakeNAT) Set(m dataplane.Masquerade)     { f.desired = m }
+func (f *fakeNAT) Withdraw(context.Context) error { return nil }
+func (f *fakeNAT) Refresh()                       { f.refreshed++ }
+func (f *fakeNAT) Problem() (string, time.Time)   { return f.problem, time.Time{} }
 
 // fakeGuard notes the rules.
 type fakeGuard struct {
@@ -369,6 +370,7 @@ type fakeGuard struct {
 
 func (f *fakeGuard) Set(g dataplane.Guard)                 { f.rules, f.sets = g, f.sets+1 }
 func (f *fakeGuard) Problem() (string, time.Time)          { return "", time.Time{} }
+func (f *fakeGuard) Withdraw(context.Context) error        { return nil }
 func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil }
 
 // fakeAddresses notes which guests are answered.
@@ -397,3 +399,4 @@ func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {
 type fakeAdvertiser struct{ segments []advertise.Segment }
 
 func (f *fakeAdvertiser) SetSegments(s []advertise.Segment) { f.segments = s }
+func (f *fakeAdvertiser) Withdraw(context.Context) error    { return nil }

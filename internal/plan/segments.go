@@ -35,6 +35,7 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			MACLimit:  s.MACLimit,
 			Gateway:   gateway(s),
 			DHCP:      s.DHCP != nil,
+			DHCP6:     informs(s),
 			Advertise: s.RA && gateway(s).Address6.IsValid(),
 		})
 	}
