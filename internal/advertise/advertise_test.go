@@ -213,12 +213,29 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// FuzzSolicitation has a guest ask anything: what it is answered with is one
+// advertisement, and can be read.
 func FuzzSolicitation(f *testing.F) {
 	f.Add(solicit("tap1").Data)
+	f.Add(append(solicit("tap1").Data, 1, 1, 2, 0, 0, 0, 0, 1))
+	f.Add(solicit("tap1").Data[:60])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		if isSolicitation(frame) && len(frame) < 62 {
-			t.Errorf("%x counts as whole", frame)
+		s := schedule{turns: make(map[uint32]*turn), answered: make(map[dataplane.LocalPort]time.Time), between: between}
+		s.set([]Segment{blue}, time.Unix(0, 0))
+		asked := dataplane.GuestFrame{Port: dataplane.LocalPort{VNI: blue.VNI, Port: "tap1"}, Data: frame}
+		answers := append(s.asked(asked, time.Unix(9, 0)), s.asked(asked, time.Unix(9, 1))...)
+		if len(answers) > 1 || len(answers) == 1 && len(frame) < offsetMessage+8 {
+			t.Errorf("%x is answered %d times", frame, len(answers))
+		}
+		for _, act := range answers {
+			reply, err := act.segment.advertisement(act.former, act.last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ndp.ParseMessage(reply[offsetMessage:]); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -67,14 +67,7 @@ func (w *world) leases(node string) []status.Lease {
 func TestDHCP(t *testing.T) {
 	w := populate(t, "dhcp", SpineLeaf(2, 2), 0, leasing)
 	w.steady()
-	// What leaves by VXLAN, for as long as the test asks.
-	seen, err := w.Host("leaf1")
-	must(t, err)
-	t.Cleanup(func() { must(t, seen.Close()) })
-	var crossing strings.Builder
-	listen := exec.CommandContext(t.Context(), "tcpdump", "-lnni", "vx-blue", "udp and (port 67 or port 68)")
-	listen.Stdout = &crossing
-	must(t, seen.Start(listen))
+	crossing := w.overhear("leaf1", "vx-blue", "udp and (port 67 or port 68)")
 
 	one, two, other := w.ask("leaf1"), w.ask("leaf1"), w.ask("leaf2")
 	within := netip.MustParsePrefix("172.16.0.0/16")
@@ -137,10 +130,26 @@ func TestDHCP(t *testing.T) {
 			t.Fatalf("the leases are %+v", w.leases("leaf2"))
 		}
 	}
-	must(t, listen.Process.Kill())
-	_ = listen.Wait()
-	if crossing.Len() > 0 {
-		t.Errorf("requests cross the fabric:\n%s", crossing.String())
+	if out := crossing(); out != "" {
+		t.Errorf("requests cross the fabric:\n%s", out)
+	}
+}
+
+// overhear notes what tcpdump shows on an interface of a host, until the
+// function that it returns is called.
+func (w *world) overhear(host, port, filter string) (stop func() string) {
+	w.t.Helper()
+	ns, err := w.Host(host)
+	must(w.t, err)
+	w.t.Cleanup(func() { must(w.t, ns.Close()) })
+	var out strings.Builder
+	listen := exec.CommandContext(w.t.Context(), "tcpdump", "-lnni", port, filter)
+	listen.Stdout = &out
+	must(w.t, ns.Start(listen))
+	return func() string {
+		must(w.t, listen.Process.Kill())
+		_ = listen.Wait()
+		return out.String()
 	}
 }
 
