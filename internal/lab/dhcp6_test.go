@@ -102,11 +102,14 @@ func TestDHCPv6(t *testing.T) {
 		}
 	}
 
-	// dhcpcd solicits where a router says so, and keeps its files to itself.
+	// dhcpcd solicits where a router says so, and keeps its files to itself. On
+	// an address that is there before, it listens twice.
+	w.inside(one.Name, "ip -6 addr flush dev eth0 scope global")
 	out, err := w.shell(one.Name, "unshare -m sh -c 'mount -t tmpfs none /run && mount -t tmpfs none /var/lib/dhcpcd && "+
 		"timeout 30 dhcpcd -6 -1 -d -f /dev/null -c /bin/true -t 20 -w -o domain_name_servers -o dhcp6_name_servers eth0'")
 	if err != nil || !strings.Contains(out, "REPLY6 received") || !strings.Contains(out, "adding address fd00:16::1:") {
-		t.Errorf("dhcpcd: %v\n%s", err, out)
+		sockets, _ := w.shell(one.Name, "ss -lnup")
+		t.Errorf("dhcpcd: %v\n%s\n%s", err, out, sockets)
 	}
 
 	must(t, w.Stop(t.Context(), "leaf1"))

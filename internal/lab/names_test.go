@@ -79,6 +79,6 @@ func (w *world) nameServer(host string) {
 	go func() { done <- server.ActivateAndServe() }()
 	w.t.Cleanup(func() {
 		_ = conn.Close()
-		_ = <-done // that the socket is closed
+		<-done // with the error that the socket is closed
 	})
 }
