@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,11 +28,17 @@ const maxShared = 16
 type guests struct {
 	mu    sync.RWMutex
 	of    map[netip.Addr]Guest
-	named map[string][]Guest // by what nameBelow says, the first the oldest
+	named map[string]*namesakes // by what nameBelow says
+}
+
+// namesakes are the guests of one name.
+type namesakes struct {
+	eldest Guest
+	all    map[netip.Addr]Guest
 }
 
 func newGuests() *guests {
-	return &guests{of: make(map[netip.Addr]Guest), named: make(map[string][]Guest)}
+	return &guests{of: make(map[netip.Addr]Guest), named: make(map[string]*namesakes)}
 }
 
 // nameBelow is a name below the fabric's.
@@ -59,8 +66,14 @@ func (g *guests) learn(changes []Guest) {
 		}
 		g.of[c.Address] = c
 		same := g.named[c.key()]
-		at, _ := slices.BinarySearchFunc(same, c, older)
-		g.named[c.key()] = slices.Insert(same, at, c)
+		if same == nil {
+			same = &namesakes{eldest: c, all: make(map[netip.Addr]Guest)}
+			g.named[c.key()] = same
+		}
+		same.all[c.Address] = c
+		if older(c, same.eldest) < 0 {
+			same.eldest = c
+		}
 	}
 }
 
@@ -71,28 +84,30 @@ func (g *guests) forget(a netip.Addr) {
 	}
 	delete(g.of, a)
 	same := g.named[before.key()]
-	if at, found := slices.BinarySearchFunc(same, before, older); found {
-		same = slices.Delete(same, at, at+1)
-	}
-	if len(same) == 0 {
+	delete(same.all, a)
+	if len(same.all) == 0 {
 		delete(g.named, before.key())
-		return
+	} else if same.eldest.Address == a {
+		same.eldest = slices.MinFunc(slices.Collect(maps.Values(same.all)), older)
 	}
-	g.named[before.key()] = same
 }
 
 // addresses are those of the guest that a name is of.
 func (g *guests) addresses(below string) []netip.Addr {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	var all []netip.Addr
-	same := g.named[below]
-	for _, guest := range same {
-		if guest.Owner == same[0].Owner && len(all) < maxShared {
-			all = append(all, guest.Address)
+	same, ok := g.named[below]
+	if !ok {
+		return nil
+	}
+	var own []netip.Addr
+	for a, guest := range same.all {
+		if guest.Owner == same.eldest.Owner {
+			own = append(own, a)
 		}
 	}
-	return all
+	slices.SortFunc(own, netip.Addr.Compare)
+	return own[:min(len(own), maxShared)]
 }
 
 // name is what an address answers to.
@@ -100,7 +115,7 @@ func (g *guests) name(a netip.Addr) (below string, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	guest, ok := g.of[a]
-	if !ok || g.named[guest.key()][0].Owner != guest.Owner {
+	if !ok || g.named[guest.key()].eldest.Owner != guest.Owner {
 		return "", false
 	}
 	return guest.key(), true
