@@ -92,6 +92,7 @@ func TestDHCP(t *testing.T) {
 			t.Errorf("%s says of leases: %+v", node, list)
 		}
 	}
+	w.isKnownUnused(one, "leaf2")
 	out, err := w.shell(one.Name, "dhclient -1 -v -sf /bin/true -lf /dev/null -pf "+w.Dir()+"/dhclient.pid eth0; kill $(cat "+w.Dir()+"/dhclient.pid)")
 	if !strings.Contains(out, "bound to "+one.Address.Addr().String()) {
 		t.Errorf("dhclient: %v\n%s", err, out)
@@ -133,6 +134,29 @@ func TestDHCP(t *testing.T) {
 	if out := crossing(); out != "" {
 		t.Errorf("requests cross the fabric:\n%s", out)
 	}
+}
+
+// isKnownUnused has a guest be given one more address, by which it never says a
+// word, and wants another node to know of it.
+func (w *world) isKnownUnused(g Guest, node string) {
+	w.t.Helper()
+	out, err := w.shell(g.Name, "udhcpc -i eth0 -f -q -n -t 20 -T 1 -s /bin/true -x 0x3d:ff00000000")
+	_, rest, _ := strings.Cut(out, "lease of ")
+	address, _, _ := strings.Cut(rest, " ")
+	if err != nil || address == "" {
+		w.t.Fatalf("%s asks for one more address: %v\n%s", g.Name, err, out)
+	}
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(askInterval) {
+		macs, err := api.NewClient(w.Socket(node)).MACs(w.t.Context(), g.Segment)
+		must(w.t, err)
+		if slices.ContainsFunc(macs, func(m status.MAC) bool { return m.MAC == g.MAC && slices.Contains(m.IPs, address) }) {
+			break
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%s does not know that %s is leased to %s: %+v", node, address, g.MAC, macs)
+		}
+	}
+	must(w.t, api.NewClient(w.Socket(g.Node)).Release(w.t.Context(), address))
 }
 
 // overhear notes what tcpdump shows on an interface of a host, until the

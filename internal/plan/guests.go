@@ -6,15 +6,13 @@ import (
 	"frond/internal/fabric"
 )
 
-// Guests is what a node does for a segment's guests besides forwarding.
+// Guests is whom a segment's guests ask for names, and who is asked then.
 type Guests struct {
 	Segment string
 	// Names has the gateway answer for their names.
 	Names bool
 	// Resolvers are the name servers that they are told to ask.
 	Resolvers []netip.Addr
-	// Search are the domains in which they look names up.
-	Search []string
 	// Forwarders are the name servers that the gateway asks.
 	Forwarders []netip.Addr
 }
@@ -23,14 +21,7 @@ type Guests struct {
 func (p *Plan) Guests() []Guests {
 	var all []Guests
 	for _, s := range p.segments {
-		g := Guests{
-			Segment:    s.Name,
-			Names:      named(s),
-			Resolvers:  s.Resolvers(),
-			Forwarders: s.DNS,
-		}
-		g.Search = p.search(s)
-		all = append(all, g)
+		all = append(all, Guests{Segment: s.Name, Names: named(s), Resolvers: s.Resolvers(), Forwarders: s.DNS})
 	}
 	return all
 }
