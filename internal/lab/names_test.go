@@ -75,10 +75,13 @@ func (w *world) nameServer(host string) {
 		}}
 		_ = to.WriteMsg(m)
 	})}
-	done := make(chan error)
-	go func() { done <- server.ActivateAndServe() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.ActivateAndServe() // it ends when the socket is closed
+	}()
 	w.t.Cleanup(func() {
 		_ = conn.Close()
-		<-done // with the error that the socket is closed
+		<-done
 	})
 }
