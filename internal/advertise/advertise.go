@@ -7,6 +7,7 @@ package advertise
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -48,6 +49,9 @@ type Advertiser struct {
 	wire Wire
 	log  *slog.Logger
 	wake chan struct{} // capacity 1
+	// farewells are answered by closing them, when all is said.
+	farewells chan chan struct{}
+	ended     chan struct{} // closed when Run ends
 
 	mu       sync.Mutex
 	segments []Segment
@@ -55,7 +59,7 @@ type Advertiser struct {
 
 // New returns an advertiser that does nothing before Run.
 func New(wire Wire, log *slog.Logger) *Advertiser {
-	return &Advertiser{wire: wire, log: log, wake: make(chan struct{}, 1)}
+	return &Advertiser{wire: wire, log: log, wake: make(chan struct{}, 1), farewells: make(chan chan struct{}), ended: make(chan struct{})}
 }
 
 // SetSegments replaces the segments that are advertised on.
@@ -69,9 +73,25 @@ func (a *Advertiser) SetSegments(segments []Segment) {
 	}
 }
 
+// Withdraw tells guests that their routers are none any more, and returns when
+// that is said.
+func (a *Advertiser) Withdraw(ctx context.Context) error {
+	said := make(chan struct{})
+	select {
+	case a.farewells <- said:
+		<-said
+		return nil
+	case <-a.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("tell guests that their routers leave: %w", ctx.Err())
+	}
+}
+
 // Run advertises until ctx ends. It leaves guests their router: the kernel
 // goes on to be it.
 func (a *Advertiser) Run(ctx context.Context) error {
+	defer close(a.ended)
 	s := schedule{turns: make(map[uint32]*turn), answered: make(map[dataplane.LocalPort]time.Time), between: between}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -91,6 +111,9 @@ func (a *Advertiser) Run(ctx context.Context) error {
 			segments := a.segments
 			a.mu.Unlock()
 			a.carryOut(s.set(segments, time.Now()))
+		case said := <-a.farewells:
+			a.carryOut(s.set(nil, time.Now()))
+			close(said)
 		case f := <-a.wire.Solicitations():
 			a.carryOut(s.asked(f, time.Now()))
 		}
@@ -101,7 +124,7 @@ func between(least, most time.Duration) time.Duration { return least + rand.N(mo
 
 func (a *Advertiser) carryOut(actions []action) {
 	for _, act := range actions {
-		frame, err := act.segment.advertisement(act.last)
+		frame, err := act.segment.advertisement(act.former, act.last)
 		if err != nil {
 			a.log.Error("cannot advertise the router", "error", err) // only a fault of ours
 			continue

@@ -2,8 +2,10 @@ package advertise
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,17 +29,20 @@ var blue = Segment{
 func TestAdvertisement(t *testing.T) {
 	for name, test := range map[string]struct {
 		change    func(*Segment)
+		former    []netip.Prefix
 		last      bool
 		lifetime  time.Duration
 		automatic bool
 	}{
-		"usual":           {func(*Segment) {}, false, 30 * time.Minute, true},
-		"the last one":    {func(*Segment) {}, true, 0, true},
-		"a longer prefix": {func(s *Segment) { s.Prefix = netip.MustParsePrefix("fd00:172:16::/80") }, false, 30 * time.Minute, false},
+		"usual":           {func(*Segment) {}, nil, false, 30 * time.Minute, true},
+		"the last one":    {func(*Segment) {}, nil, true, 0, true},
+		"a longer prefix": {func(s *Segment) { s.Prefix = netip.MustParsePrefix("fd00:172:16::/80") }, nil, false, 30 * time.Minute, false},
+		"managed":         {func(s *Segment) { s.Managed = true }, nil, false, 30 * time.Minute, false},
+		"another prefix":  {func(*Segment) {}, []netip.Prefix{netip.MustParsePrefix("fd00:172:15::/64")}, false, 30 * time.Minute, true},
 	} {
 		s := blue
 		test.change(&s)
-		frame, err := s.advertisement(test.last)
+		frame, err := s.advertisement(test.former, test.last)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,20 +54,55 @@ func TestAdvertisement(t *testing.T) {
 			t.Fatal(err)
 		}
 		ra, ok := parsed.(*ndp.RouterAdvertisement)
-		if !ok || ra.RouterLifetime != test.lifetime || len(ra.Options) != 5 {
+		if !ok || ra.RouterLifetime != test.lifetime || len(ra.Options) != 5+len(test.former) ||
+			ra.ManagedConfiguration != s.Managed || !ra.OtherConfiguration {
 			t.Fatalf("%s: %+v", name, parsed)
 		}
 		prefix, ok := ra.Options[2].(*ndp.PrefixInformation)
 		if !ok || prefix.Prefix != s.Prefix.Addr() || int(prefix.PrefixLength) != s.Prefix.Bits() || !prefix.OnLink || prefix.AutonomousAddressConfiguration != test.automatic {
 			t.Errorf("%s: prefix %+v", name, ra.Options[2])
 		}
+		for i, p := range test.former {
+			option, ok := ra.Options[3+i].(*ndp.PrefixInformation)
+			if !ok || option.Prefix != p.Addr() || option.ValidLifetime != 0 || option.PreferredLifetime != 0 || !option.AutonomousAddressConfiguration {
+				t.Errorf("%s: former prefix %+v", name, ra.Options[3+i])
+			}
+		}
 		if mtu, ok := ra.Options[1].(*ndp.MTU); !ok || mtu.MTU != 8950 {
 			t.Errorf("%s: MTU %+v", name, ra.Options[1])
 		}
-		if dns, ok := ra.Options[3].(*ndp.RecursiveDNSServer); !ok || dns.Lifetime != test.lifetime || !cmp.Equal(dns.Servers, s.DNS, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })) {
-			t.Errorf("%s: DNS %+v", name, ra.Options[3])
+		if dns, ok := ra.Options[3+len(test.former)].(*ndp.RecursiveDNSServer); !ok || dns.Lifetime != test.lifetime || !cmp.Equal(dns.Servers, s.DNS, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })) {
+			t.Errorf("%s: DNS %+v", name, ra.Options[3+len(test.former)])
 		}
 	}
+}
+
+func TestFormerPrefixes(t *testing.T) {
+	now := time.Unix(1_000_000_000, 0)
+	s := schedule{
+		turns: make(map[uint32]*turn), answered: make(map[dataplane.LocalPort]time.Time),
+		between: func(_, most time.Duration) time.Duration { return most },
+	}
+	prefix := func(i int) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", i)) }
+	with := func(i int) []action {
+		changed := blue
+		changed.Prefix = prefix(i)
+		return s.set([]Segment{changed}, now)
+	}
+	want := func(when string, got []action, former ...netip.Prefix) {
+		t.Helper()
+		if len(got) != 1 || !slices.Equal(got[0].former, former) {
+			t.Errorf("%s: said is %+v, want the former prefixes %v", when, got, former)
+		}
+	}
+	want("the first", with(1))
+	want("the second", with(2), prefix(1))
+	want("asked", s.asked(solicit("tap1"), now), prefix(1))
+	want("the first again", with(1), prefix(2))
+	for i := 3; i < 10; i++ {
+		with(i)
+	}
+	want("many", with(10), prefix(6), prefix(7), prefix(8), prefix(9))
 }
 
 func solicit(port string) dataplane.GuestFrame {
@@ -160,19 +200,42 @@ func TestRun(t *testing.T) {
 		if got := <-w.flooded; got != 100 {
 			t.Errorf("flooded VNI %d", got)
 		}
+		if err := a.Withdraw(ctx); err != nil || len(w.flooded) != 1 {
+			t.Errorf("told of the end by %d advertisements, want 1: %v", len(w.flooded), err)
+		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		if err := a.Withdraw(t.Context()); err != nil {
+			t.Error("after the end:", err)
+		}
 	})
 }
 
+// FuzzSolicitation has a guest ask anything: what it is answered with is one
+// advertisement, and can be read.
 func FuzzSolicitation(f *testing.F) {
 	f.Add(solicit("tap1").Data)
+	f.Add(append(solicit("tap1").Data, 1, 1, 2, 0, 0, 0, 0, 1))
+	f.Add(solicit("tap1").Data[:60])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		if isSolicitation(frame) && len(frame) < 62 {
-			t.Errorf("%x counts as whole", frame)
+		s := schedule{turns: make(map[uint32]*turn), answered: make(map[dataplane.LocalPort]time.Time), between: between}
+		s.set([]Segment{blue}, time.Unix(0, 0))
+		asked := dataplane.GuestFrame{Port: dataplane.LocalPort{VNI: blue.VNI, Port: "tap1"}, Data: frame}
+		answers := append(s.asked(asked, time.Unix(9, 0)), s.asked(asked, time.Unix(9, 1))...)
+		if len(answers) > 1 || len(answers) == 1 && len(frame) < offsetMessage+8 {
+			t.Errorf("%x is answered %d times", frame, len(answers))
+		}
+		for _, act := range answers {
+			reply, err := act.segment.advertisement(act.former, act.last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ndp.ParseMessage(reply[offsetMessage:]); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -21,13 +21,16 @@ type Segment struct {
 	MTU    int // octets
 	DNS    []netip.Addr
 	Search []string
+	// Managed has guests ask for addresses by DHCPv6, and make none of their own
+	// (RFC 4861 §4.2, M). What else there is they may always ask for (O).
+	Managed bool
 	// Everywhere tells that this node alone has the gateway: the guests of all
 	// nodes are told, across the fabric.
 	Everywhere bool
 }
 
 func (s Segment) equal(o Segment) bool {
-	return s.VNI == o.VNI && s.Router == o.Router && s.MAC == o.MAC && s.Prefix == o.Prefix && s.MTU == o.MTU && s.Everywhere == o.Everywhere &&
+	return s.VNI == o.VNI && s.Router == o.Router && s.MAC == o.MAC && s.Prefix == o.Prefix && s.MTU == o.MTU && s.Managed == o.Managed && s.Everywhere == o.Everywhere &&
 		equal(s.DNS, o.DNS) && equal(s.Search, o.Search)
 }
 
@@ -58,8 +61,9 @@ const (
 var allNodes = netip.IPv6LinkLocalAllNodes()
 
 // advertisement is the Ethernet frame that tells everybody of a router, or
-// with last that it is none any more.
-func (s Segment) advertisement(last bool) ([]byte, error) {
+// with last that it is none any more. Prefixes that were the segment's before
+// are told as such, so that guests leave them (RFC 9096 §3.5).
+func (s Segment) advertisement(former []netip.Prefix, last bool) ([]byte, error) {
 	lifetime := routerLifetime
 	if last {
 		lifetime = 0
@@ -67,12 +71,10 @@ func (s Segment) advertisement(last bool) ([]byte, error) {
 	options := []ndp.Option{
 		&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: net.HardwareAddr(s.MAC[:])},
 		ndp.NewMTU(uint32(s.MTU)),
-		&ndp.PrefixInformation{
-			PrefixLength: uint8(s.Prefix.Bits()), Prefix: s.Prefix.Masked().Addr(), OnLink: true,
-			// An interface identifier has 64 bits (RFC 4862 §5.5.3 d).
-			AutonomousAddressConfiguration: s.Prefix.Bits() == 64,
-			ValidLifetime:                  validLifetime, PreferredLifetime: preferredLifetime,
-		},
+		prefixOption(s.Prefix, !s.Managed, validLifetime, preferredLifetime),
+	}
+	for _, p := range former {
+		options = append(options, prefixOption(p, true, 0, 0))
 	}
 	if len(s.DNS) > 0 {
 		options = append(options, &ndp.RecursiveDNSServer{Lifetime: lifetime, Servers: s.DNS})
@@ -82,11 +84,21 @@ func (s Segment) advertisement(last bool) ([]byte, error) {
 	}
 	message, err := ndp.MarshalMessageChecksum(&ndp.RouterAdvertisement{
 		CurrentHopLimit: hopLimit, RouterLifetime: lifetime, Options: options,
+		ManagedConfiguration: s.Managed, OtherConfiguration: true,
 	}, s.Router, allNodes)
 	if err != nil {
 		return nil, fmt.Errorf("encode the router advertisement of VNI %d: %w", s.VNI, err)
 	}
 	return s.frame(message), nil
+}
+
+func prefixOption(p netip.Prefix, autonomous bool, valid, preferred time.Duration) ndp.Option {
+	return &ndp.PrefixInformation{
+		PrefixLength: uint8(p.Bits()), Prefix: p.Masked().Addr(), OnLink: true,
+		// An interface identifier has 64 bits (RFC 4862 §5.5.3 d).
+		AutonomousAddressConfiguration: p.Bits() == 64 && autonomous,
+		ValidLifetime:                  valid, PreferredLifetime: preferred,
+	}
 }
 
 // frame puts headers before a message to everybody.

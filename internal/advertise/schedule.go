@@ -1,6 +1,8 @@
 package advertise
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"frond/internal/dataplane"
@@ -9,9 +11,13 @@ import (
 // action is an advertisement to be sent: by one port, or by all without a name.
 type action struct {
 	segment Segment
+	former  []netip.Prefix
 	port    string
 	last    bool // the router is none any more
 }
+
+// maxFormer bounds the prefixes that are told to be a segment's no more.
+const maxFormer = 4
 
 // schedule says when to advertise. It has no clock and no effects.
 type schedule struct {
@@ -23,6 +29,7 @@ type schedule struct {
 // turn is when a segment is advertised on next.
 type turn struct {
 	segment Segment
+	former  []netip.Prefix // that it had before
 	sent    int
 	at      time.Time
 }
@@ -41,7 +48,11 @@ func (s *schedule) set(segments []Segment, now time.Time) []action {
 		if known && t.segment.Router != segment.Router {
 			actions = append(actions, action{segment: t.segment, last: true})
 		}
-		s.turns[segment.VNI] = &turn{segment: segment, at: now}
+		next := &turn{segment: segment, at: now}
+		if known {
+			next.former = without(append(t.former, t.segment.Prefix), segment.Prefix)
+		}
+		s.turns[segment.VNI] = next
 	}
 	for vni, t := range s.turns {
 		if !wanted[vni] {
@@ -52,6 +63,12 @@ func (s *schedule) set(segments []Segment, now time.Time) []action {
 	return append(actions, s.due(now)...)
 }
 
+// without are the last of some prefixes, but for one.
+func without(all []netip.Prefix, p netip.Prefix) []netip.Prefix {
+	all = slices.DeleteFunc(slices.Clone(all), func(other netip.Prefix) bool { return other == p })
+	return all[max(0, len(all)-maxFormer):]
+}
+
 // due returns what is to be sent now.
 func (s *schedule) due(now time.Time) []action {
 	var actions []action
@@ -59,7 +76,7 @@ func (s *schedule) due(now time.Time) []action {
 		if now.Before(t.at) {
 			continue
 		}
-		actions = append(actions, action{segment: t.segment})
+		actions = append(actions, action{segment: t.segment, former: t.former})
 		pause := s.between(shortestPause, longestPause)
 		if t.sent++; t.sent < initial {
 			pause = min(pause, initialPause)
@@ -94,5 +111,5 @@ func (s *schedule) asked(f dataplane.GuestFrame, now time.Time) []action {
 		clear(s.answered)
 	}
 	s.answered[f.Port] = now
-	return []action{{segment: t.segment, port: f.Port.Port}}
+	return []action{{segment: t.segment, former: t.former, port: f.Port.Port}}
 }

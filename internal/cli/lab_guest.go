@@ -51,7 +51,7 @@ func labGuestAdd(name *string) *cobra.Command {
 			return printf(cmd, "Guest %s is on %s, segment %s, with %s and %s.\n", g.Name, g.Node, g.Segment, g.MAC, g.Address)
 		},
 	}
-	cmd.Flags().BoolVar(&dhcp, "dhcp", false, "it asks for its address, by udhcpc")
+	cmd.Flags().BoolVar(&dhcp, "dhcp", false, "it asks for its address by udhcpc, and is known as NAME.SEGMENT.LAB then")
 	cmd.Flags().StringVar(&segment, "segment", "", "which segment (default: the document's first)")
 	return cmd
 }

@@ -81,10 +81,13 @@ type Segment struct {
 	Gateway  Gateway
 	// Advertise has guests be told their router when they ask for one.
 	Advertise bool
-	// DHCP tells that each node answers its own guests, so that no request is
-	// to cross the fabric.
-	DHCP bool
+	// DHCP and DHCP6 tell that each node answers its own guests by them, so that
+	// no request is to cross the fabric.
+	DHCP, DHCP6 bool
 }
+
+// Asks tells whether guests ask the node for addresses, routers or the like.
+func (s Segment) Asks() bool { return s.DHCP || s.DHCP6 || s.Advertise }
 
 // Gateway is the segment's default router. The zero Gateway is none.
 //

@@ -37,12 +37,13 @@ type agent struct {
 	run  string
 	wall func() time.Time
 
-	segments  map[uint32]*segment // by VNI
-	byPrefix  []*segment          // sorted
+	segments  map[link]*segment
+	byPrefix  []*segment // sorted
 	neighbors map[dataplane.NeighborKey]dataplane.MAC
 
 	book   *book
 	synced bool
+	names  map[netip.Addr]Named // as they were told last
 
 	jobs   map[jobKey]*job
 	behind map[dataplane.LocalPort]int // jobs behind a port
@@ -66,6 +67,7 @@ type segment struct {
 type output struct {
 	frames []Sending
 	bound  []dataplane.LocalAddress
+	named  map[netip.Addr]Named
 }
 
 // Sending is a frame, and the port that it leaves by: all of a segment's if
@@ -75,8 +77,14 @@ type Sending struct {
 	Frame []byte
 }
 
+// link is a segment as clients of one family see it.
+type link struct {
+	vni uint32
+	six bool
+}
+
 type jobKey struct {
-	vni    uint32
+	link
 	client Client
 }
 
@@ -94,9 +102,10 @@ type job struct {
 func newAgent(node, run string, wall func() time.Time) *agent {
 	return &agent{
 		node: node, run: run, wall: wall,
-		segments:  make(map[uint32]*segment),
+		segments:  make(map[link]*segment),
 		neighbors: make(map[dataplane.NeighborKey]dataplane.MAC),
 		book:      newBook(),
+		names:     make(map[netip.Addr]Named),
 		jobs:      make(map[jobKey]*job),
 		behind:    make(map[dataplane.LocalPort]int),
 		probed:    make(map[dataplane.NeighborKey]*job),
@@ -106,25 +115,27 @@ func newAgent(node, run string, wall func() time.Time) *agent {
 
 // setSegments replaces the segments whose guests are answered.
 func (a *agent) setSegments(list []Segment, now time.Duration) {
-	next := make(map[uint32]*segment, len(list))
+	next := make(map[link]*segment, len(list))
 	a.byPrefix = a.byPrefix[:0]
 	for _, s := range list {
-		known := a.segments[s.VNI]
+		on := link{s.VNI, s.six()}
+		known := a.segments[on]
 		if known == nil || !known.equal(s) {
 			known = newSegment(s)
 		}
-		next[s.VNI] = known
+		next[on] = known
 		a.byPrefix = append(a.byPrefix, known)
 	}
-	slices.SortFunc(a.byPrefix, func(x, y *segment) int { return x.Prefix.Addr().Compare(y.Prefix.Addr()) })
+	slices.SortFunc(a.byPrefix, func(x, y *segment) int { return x.Prefix.Masked().Addr().Compare(y.Prefix.Masked().Addr()) })
 	a.segments = next
 	for _, j := range a.jobs {
-		if next[j.key.vni] == nil {
+		if next[j.key.link] == nil {
 			a.finish(j)
 		}
 	}
 	for address := range a.book.entries {
 		a.place(address, now)
+		a.rename(address, now)
 	}
 	for address := range a.writes.pending {
 		a.place(address, now)
@@ -215,6 +226,7 @@ func (a *agent) place(address netip.Addr, now time.Duration) {
 func (a *agent) placeChanged(now time.Duration) {
 	for _, address := range a.book.changed {
 		a.place(address, now)
+		a.rename(address, now)
 	}
 	a.book.changed = a.book.changed[:0]
 }
@@ -259,7 +271,7 @@ func (a *agent) choose(s *segment, r *request, now time.Duration) (netip.Addr, b
 // begin takes a client's message in hand. A later one of the same client takes
 // the place of one that is not answered yet.
 func (a *agent) begin(r request, address netip.Addr, k kind, probe bool) *job {
-	key := jobKey{r.port.VNI, r.client}
+	key := jobKey{r.link(), r.client}
 	if before := a.jobs[key]; before != nil {
 		a.finish(before)
 	}
@@ -292,7 +304,7 @@ func (a *agent) stored(j *job, now time.Duration) {
 	if a.jobs[j.key] != j {
 		return
 	}
-	if j.probe {
+	if j.probe && !j.key.six { // of IPv6 clients do so themselves (RFC 8415 §18.2.10.1)
 		a.probe(j, now)
 		return
 	}
@@ -301,13 +313,13 @@ func (a *agent) stored(j *job, now time.Duration) {
 
 // refused goes on with a job whose address somebody else was faster for.
 func (a *agent) refused(j *job, now time.Duration) {
-	s := a.segments[j.key.vni]
+	s := a.segments[j.key.link]
 	if a.jobs[j.key] != j || s == nil {
 		return
 	}
 	if j.request.kind != dhcpv4.MessageTypeDiscover {
 		a.finish(j)
-		a.nak(s, &j.request, "the address was given to somebody else")
+		a.nak(s, &j.request, "the address was given to somebody else", now)
 		return
 	}
 	a.again(s, j, now)
@@ -329,7 +341,7 @@ func (a *agent) again(s *segment, j *job, now time.Duration) {
 
 // reply answers a job by what the book holds now.
 func (a *agent) reply(j *job, now time.Duration) {
-	s, e := a.segments[j.key.vni], a.book.entries[j.address]
+	s, e := a.segments[j.key.link], a.book.entries[j.address]
 	a.finish(j)
 	if s == nil || e == nil || e.Client != j.request.client {
 		return

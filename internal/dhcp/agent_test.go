@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 )
 
 // bench is one agent, its store and a clock, without any delay.
@@ -23,11 +25,14 @@ type bench struct {
 	// answering are MACs of guests that have addresses of their own.
 	answering map[netip.Addr]dataplane.MAC
 	probes    []netip.Addr
+	named     map[netip.Addr]Named // as it was told
+	bound     []dataplane.LocalAddress
+	replies6  []*dhcpv6.Message // that nobody has looked at
 }
 
 func newBench(t *testing.T, store *memory, node string, s Segment) *bench {
 	t.Helper()
-	b := &bench{t: t, store: store, now: time.Hour, port: dataplane.LocalPort{VNI: s.VNI, Port: "g1"}, answering: map[netip.Addr]dataplane.MAC{}}
+	b := &bench{t: t, store: store, now: time.Hour, port: dataplane.LocalPort{VNI: s.VNI, Port: "g1"}, answering: map[netip.Addr]dataplane.MAC{}, named: map[netip.Addr]Named{}}
 	b.a = newAgent(node, node+"-1", func() time.Time { return time.Unix(0, 0).Add(b.now) })
 	b.a.setSegments([]Segment{s}, b.now)
 	store.watchers = append(store.watchers, func(c Change) { b.a.changed(c, b.now) })
@@ -49,7 +54,14 @@ func (b *bench) settle() []*dhcpv4.DHCPv4 {
 				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
 			}
 		}
-		for _, f := range b.a.take().frames {
+		out := b.a.take()
+		maps.Copy(b.named, out.named)
+		b.bound = append(b.bound, out.bound...)
+		for _, f := range out.frames {
+			if f.Frame[12] == etherIPv6>>8 {
+				b.replies6 = append(b.replies6, replyIn6(b.t, f))
+				continue
+			}
 			if f.Port.Port != "" {
 				replies = append(replies, replyIn(b.t, f))
 				continue
@@ -109,7 +121,7 @@ func (b *bench) lease(guest int, options ...dhcpv4.Modifier) netip.Addr {
 		b.t.Fatalf("guest %d is offered nothing: %v", guest, offer)
 	}
 	a := addr(offer.YourIPAddr)
-	s := b.a.segments[b.port.VNI].Segment
+	s := b.a.segments[link{vni: b.port.VNI}].Segment
 	ack := b.say(dhcpv4.MessageTypeRequest, guest, append(options, server(s), wanting(a))...)
 	if kindOf(ack) != dhcpv4.MessageTypeAck || addr(ack.YourIPAddr) != a {
 		b.t.Fatalf("guest %d does not get %s: %v", guest, a, ack)
@@ -174,7 +186,7 @@ func TestLeaseFromTheFirstMessageToTheLast(t *testing.T) {
 	}
 	b.now += s.Lease + s.Grace
 	b.settle()
-	if other, ok := b.a.segments[100].pool.pick("x", func(x netip.Addr) bool { return x == a }); !ok || other != a {
+	if other, ok := b.a.segments[link{vni: 100}].pool.pick("x", func(x netip.Addr) bool { return x == a }); !ok || other != a {
 		t.Error("nobody else can have it when it is over")
 	}
 	if again := b.lease(1); again != a || len(b.probes) != 3 {
@@ -242,7 +254,7 @@ func TestReservation(t *testing.T) {
 func TestAddressThatSomebodyHas(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.14")
 	b := newBench(t, newMemory(), "n1", s)
-	first, _ := b.a.segments[100].pool.pick(ClientOf(guestMAC(1)), anyAddress)
+	first, _ := b.a.segments[link{vni: 100}].pool.pick(ClientOf(guestMAC(1)), anyAddress)
 	b.answering[first] = guestMAC(77)
 	got := b.lease(1)
 	if got == first || b.a.counts.Conflicts != 1 || b.record(first).Kind != declined {

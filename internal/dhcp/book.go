@@ -65,7 +65,7 @@ func addressIn(key string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	a, err := netip.ParseAddr(text)
-	return a, err == nil && a.Is4()
+	return a, err == nil && !a.Is4In6() && a.Zone() == ""
 }
 
 func (b *book) deleted(key string, revision int64) {

@@ -15,11 +15,10 @@ func (a *agent) heard(port dataplane.LocalPort, frame []byte, now time.Duration)
 		a.claimed(port.VNI, mac, ip, now)
 		return
 	}
-	payload, ok := parseFrame(frame)
-	if !ok {
+	r, ok, ours := readRequest(port, frame)
+	if !ours {
 		return
 	}
-	r, ok := parseRequest(port, payload)
 	if !ok {
 		a.counts.Malformed++
 		return
@@ -27,10 +26,31 @@ func (a *agent) heard(port dataplane.LocalPort, frame []byte, now time.Duration)
 	a.handle(r, now)
 }
 
+// readRequest reads a frame, and tells whether it is a whole message of a client,
+// and whether it is for DHCP servers at all.
+func readRequest(port dataplane.LocalPort, frame []byte) (r request, ok, ours bool) {
+	if d, six := parseFrame6(frame); six {
+		r, ok = parseRequest6(port, d)
+		return r, ok, true
+	}
+	payload, ours := parseFrame(frame)
+	if !ours {
+		return request{}, false, false
+	}
+	r, ok = parseRequest(port, payload)
+	return r, ok, true
+}
+
 // handle decides what a client's message is answered with.
 func (a *agent) handle(r request, now time.Duration) {
-	s := a.segments[r.port.VNI]
-	if s == nil || !a.synced {
+	s := a.segments[r.link()]
+	if s == nil {
+		return
+	}
+	if r.six != nil && a.handle6(s, &r, now) {
+		return
+	}
+	if !a.synced {
 		return // without the leases nothing can be said, neither yes nor no
 	}
 	a.tick(now) // whose time is over can be given
@@ -53,7 +73,7 @@ func (a *agent) handle(r request, now time.Duration) {
 // or one that nobody has, which is written down first, so that no other node
 // offers it, and probed then.
 func (a *agent) discover(s *segment, r request, now time.Duration) {
-	if j := a.jobs[jobKey{s.VNI, r.client}]; j != nil && j.request.kind == r.kind {
+	if j := a.jobs[jobKey{r.link(), r.client}]; j != nil && j.request.kind == r.kind {
 		j.request = r // sent once more, and still the same to do
 		return
 	}
@@ -75,7 +95,7 @@ func (a *agent) discover(s *segment, r request, now time.Duration) {
 	}
 	address, ok := a.choose(s, &r, now)
 	if !ok {
-		a.counts.Exhausted++
+		a.none(s, &r)
 		return
 	}
 	k := offered
@@ -100,7 +120,7 @@ func (a *agent) keeps(s *segment, r *request, e *entry, now time.Duration) bool 
 // request is answered by what the client has (RFC 2131 §4.3.2).
 func (a *agent) request(s *segment, r request, now time.Duration) {
 	address := r.asksFor()
-	if j := a.jobs[jobKey{s.VNI, r.client}]; j != nil && j.request.kind == r.kind && j.address == address {
+	if j := a.jobs[jobKey{r.link(), r.client}]; j != nil && j.request.kind == r.kind && j.address == address {
 		j.request = r
 		return
 	}
@@ -111,13 +131,13 @@ func (a *agent) request(s *segment, r request, now time.Duration) {
 	case !address.IsValid():
 		return
 	case !s.Prefix.Contains(address):
-		a.nak(s, &r, "the address is not of this segment")
+		a.nak(s, &r, "the address is not of this segment", now)
 		return
 	}
 	e := a.book.entries[address]
 	if e != nil && e.Client == r.client && e.Kind != declined {
 		if !a.keeps(s, &r, e, now) {
-			a.nak(s, &r, "the address is no longer for this client")
+			a.nak(s, &r, "the address is no longer for this client", now)
 			return
 		}
 		a.grant(s, r, e, false, now)
@@ -125,7 +145,7 @@ func (a *agent) request(s *segment, r request, now time.Duration) {
 	}
 	if selecting || !a.canGive(s, r.client, r.mac, address, now) {
 		if a.writes.pending[address] == nil {
-			a.nak(s, &r, "the address is not this client's")
+			a.nak(s, &r, "the address is not this client's", now)
 		}
 		return
 	}

@@ -1,5 +1,5 @@
-// Package dhcp gives guests their addresses (RFC 2131): each node answers its
-// own, from leases in the store.
+// Package dhcp gives guests their addresses (RFC 2131, RFC 8415): each node
+// answers its own, from leases in the store.
 //
 // # The lease
 //
@@ -74,6 +74,14 @@
 // would else get many offers of one address. Then the address is probed, on
 // this node's ports (RFC 5227); of guests on other nodes, EVPN knows. What
 // somebody has without a lease is set aside for half an hour.
+//
+// # IPv6
+//
+// What is decided is decided once, for both protocols: DHCPv6's messages are put
+// in the terms of DHCPv4 (classify), and only what is said differs. The client's
+// identifier is its DUID and IAID; the server's is made of the gateway's MAC, and
+// so the same on every node. Of several identities in a message the first is
+// given an address. None is probed: clients do that themselves, and decline.
 //
 // # Which address
 //

@@ -21,7 +21,7 @@ type pool struct {
 
 // span is a range whose first address is the at-th of the pool.
 type span struct {
-	first, last uint32
+	first, last netip.Addr
 	at          int
 }
 
@@ -39,12 +39,12 @@ const (
 func newPool(s Segment) *pool {
 	p := &pool{}
 	for _, r := range s.Ranges {
-		p.ranges = append(p.ranges, span{first: number(r.First), last: number(r.Last)})
+		p.ranges = append(p.ranges, span{first: r.First, last: r.Last})
 	}
-	slices.SortFunc(p.ranges, func(a, b span) int { return int(int64(a.first) - int64(b.first)) })
+	slices.SortFunc(p.ranges, func(a, b span) int { return a.first.Compare(b.first) })
 	for i := range p.ranges {
 		p.ranges[i].at = p.size
-		p.size += int(p.ranges[i].last-p.ranges[i].first) + 1
+		p.size += int(low(p.ranges[i].last)-low(p.ranges[i].first)) + 1
 	}
 	p.free, p.stale = newBitmap(p.size), newBitmap(p.size)
 	for i := range p.size {
@@ -60,9 +60,10 @@ func newPool(s Segment) *pool {
 	for _, r := range s.Reservations {
 		exclude(r.Address)
 	}
-	if s.Prefix.Bits() < 31 {
-		exclude(addressOf(number(s.Prefix.Addr()) & mask(s.Prefix)))
-		exclude(addressOf(number(s.Prefix.Addr()) | ^mask(s.Prefix)))
+	for _, a := range []netip.Addr{s.Prefix.Masked().Addr(), broadcast(s.Prefix)} {
+		if !assignable(s.Prefix, a) {
+			exclude(a)
+		}
 	}
 	p.usable = p.free.count()
 	p.frees = p.usable
@@ -71,20 +72,16 @@ func newPool(s Segment) *pool {
 
 // index is the place of an address in the pool.
 func (p *pool) index(a netip.Addr) (int, bool) {
-	if !a.Is4() {
+	i := sort.Search(len(p.ranges), func(i int) bool { return !p.ranges[i].last.Less(a) })
+	if i == len(p.ranges) || a.Less(p.ranges[i].first) {
 		return 0, false
 	}
-	n := number(a)
-	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i].last >= n })
-	if i == len(p.ranges) || n < p.ranges[i].first {
-		return 0, false
-	}
-	return p.ranges[i].at + int(n-p.ranges[i].first), true
+	return p.ranges[i].at + int(low(a)-low(p.ranges[i].first)), true
 }
 
 func (p *pool) address(index int) netip.Addr {
 	i := sort.Search(len(p.ranges), func(i int) bool { return p.ranges[i].at > index }) - 1
-	return addressOf(p.ranges[i].first + uint32(index-p.ranges[i].at))
+	return plus(p.ranges[i].first, uint64(index-p.ranges[i].at))
 }
 
 // set notes what can be done with an address, if it is the pool's.

@@ -80,7 +80,8 @@ func TestAssignable(t *testing.T) {
 	}{
 		{"10.0.0.0/24", "10.0.0.0", false}, {"10.0.0.0/24", "10.0.0.255", false}, {"10.0.0.0/24", "10.0.0.1", true},
 		{"10.0.0.0/24", "10.0.1.1", false}, {"10.0.0.0/31", "10.0.0.0", true}, {"10.0.0.0/8", "10.1.0.0", true},
-		{"10.0.0.0/24", "fd00::1", false},
+		{"10.0.0.0/24", "fd00::1", false}, {"fd00::/64", "fd00::", false}, {"fd00::/64", "fd00::ffff:ffff:ffff:ffff", true},
+		{"fd00::/64", "fd00:0:0:1::1", false}, {"fd00::/127", "fd00::", true}, {"fd00::/64", "10.0.0.1", false},
 	} {
 		if got := assignable(netip.MustParsePrefix(test.prefix), ip(test.address)); got != test.want {
 			t.Errorf("%s in %s: %t", test.address, test.prefix, got)

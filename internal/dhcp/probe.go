@@ -10,7 +10,7 @@ import (
 // probe asks on all ports of the segment whether somebody has the address
 // (RFC 2131 §3.1 2, RFC 5227 §2.1.1).
 func (a *agent) probe(j *job, now time.Duration) {
-	s := a.segments[j.key.vni]
+	s := a.segments[j.key.link]
 	if s == nil {
 		a.finish(j)
 		return
@@ -39,7 +39,7 @@ func (a *agent) unprobe(now time.Duration) {
 // address itself knows it already.
 func (a *agent) claimed(vni uint32, mac dataplane.MAC, address netip.Addr, now time.Duration) {
 	j := a.probed[dataplane.NeighborKey{VNI: vni, IP: address}]
-	s := a.segments[vni]
+	s := a.segments[link{vni: vni}]
 	if j == nil || s == nil || mac == j.request.mac {
 		return
 	}

@@ -51,14 +51,19 @@ type Lease struct {
 
 func (a *agent) report() Report {
 	r := Report{Counts: a.counts, Waiting: len(a.jobs), Unwritten: len(a.writes.pending)}
+	leasing := false
 	for _, s := range a.byPrefix {
-		p := Pool{Segment: s.Name, Size: s.pool.usable, Used: s.pool.usable - s.pool.frees}
+		if !s.leases() {
+			continue
+		}
+		leasing = true
+		p := Pool{Segment: s.label(), Size: s.pool.usable, Used: s.pool.usable - s.pool.frees}
 		r.Pools = append(r.Pools, p)
 		if !a.synced || p.Used*100 < p.Size*full {
 			continue
 		}
 		c := status.Condition{
-			Name: ConditionPool, Subject: s.Name, Severity: status.Warning,
+			Name: ConditionPool, Subject: s.label(), Severity: status.Warning,
 			Text: fmt.Sprintf("%d of the pool's %d addresses are in use: widen its range, or shorten lease and grace", p.Used, p.Size),
 		}
 		if p.Used == p.Size {
@@ -67,7 +72,7 @@ func (a *agent) report() Report {
 		}
 		r.Conditions = append(r.Conditions, c)
 	}
-	if len(a.byPrefix) > 0 && (!a.synced || a.writes.failing) {
+	if leasing && (!a.synced || a.writes.failing) {
 		r.Conditions = append(r.Conditions, status.Condition{
 			Name: ConditionAway, Subject: "store", Severity: status.Failure,
 			Text: "the store does not answer: guests that are known here keep their addresses, new ones get none; see frond store status",

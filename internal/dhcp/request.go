@@ -22,7 +22,11 @@ type request struct {
 	rapid    bool       // RFC 4039
 	circuit  string     // RFC 3046 §3.1
 	hostname string
+	six      *message6 // of IPv6; nil: message is of IPv4
 }
+
+// link is where it was heard.
+func (r *request) link() link { return link{r.port.VNI, r.six != nil} }
 
 // maxText bounds what of a client's words is kept.
 const maxText = 64
@@ -39,7 +43,7 @@ func parseRequest(port dataplane.LocalPort, payload []byte) (request, bool) {
 		port: port, message: m, kind: m.MessageType(), mac: dataplane.MAC(m.ClientHWAddr),
 		ciaddr: addr(m.ClientIPAddr), wanted: addr(m.RequestedIPAddress()), server: addr(m.ServerIdentifier()),
 		rapid:    m.Options.Has(dhcpv4.OptionRapidCommit),
-		hostname: printable(m.HostName()),
+		hostname: printable(hostname(m)),
 	}
 	if addr(m.GatewayIPAddr).IsValid() || r.mac.IsZero() || r.mac.IsGroup() {
 		return request{}, false
@@ -53,6 +57,27 @@ func parseRequest(port dataplane.LocalPort, payload []byte) (request, bool) {
 		r.circuit = printable(string(info.Get(dhcpv4.AgentCircuitIDSubOption)))
 	}
 	return r, true
+}
+
+// hostname is what a client calls itself: by option 12, or the first label of
+// the name that it would have in DNS (RFC 4702 §2).
+func hostname(m *dhcpv4.DHCPv4) string {
+	if name := m.HostName(); name != "" {
+		return name
+	}
+	const header, encoded = 3, 1 << 2 // flags and two octets of old; E
+	option := m.Options.Get(dhcpv4.OptionFQDN)
+	switch {
+	case len(option) <= header:
+		return ""
+	case option[0]&encoded == 0:
+		return string(option[header:])
+	}
+	size := int(option[header])
+	if len(option) < header+1+size {
+		return ""
+	}
+	return string(option[header+1 : header+1+size])
 }
 
 // addr is an IPv4 address of the library's; 0.0.0.0 is none.

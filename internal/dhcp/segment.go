@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
 	"reflect"
@@ -10,16 +9,19 @@ import (
 	"frond/internal/dataplane"
 )
 
-// Segment is what the guests of a segment are told.
+// Segment is what the guests of a segment are told of one family of addresses.
 type Segment struct {
 	Name   string
 	VNI    uint32
-	Prefix netip.Prefix // IPv4
-	// Server is the server identifier (RFC 2132 §9.7): the gateway's address,
-	// so that it is the same wherever a guest goes, or the node's loopback.
+	Prefix netip.Prefix
+	// Server is where answers come from. Of IPv4 it is the server identifier
+	// (RFC 2132 §9.7): the gateway's address, so that it is the same wherever a
+	// guest goes, or the node's loopback. Of IPv6 it is the gateway's link-local
+	// address, and the server identifier is made of MAC.
 	Server netip.Addr
 	MAC    dataplane.MAC // that answers come from
 
+	// Without ranges and reservations guests are told of the rest alone.
 	Ranges       []Range
 	Reservations []Reservation
 	Lease        time.Duration
@@ -54,7 +56,8 @@ type Route struct {
 	Via    netip.Addr
 }
 
-// Client is who has a lease: the octets of the client identifier (RFC 2132
+// Client is who has a lease. Of IPv6: the octets of its DUID and IAID (RFC 8415
+// §4.2), or what an address is reserved for. Of IPv4: the octets of the client identifier (RFC 2132
 // §9.14, RFC 4361), or of hardware type and address where it sends none
 // (RFC 2131 §4.2). Most clients make the former from the latter, so that both
 // are the same: a boot ROM and what it loads get one address.
@@ -83,6 +86,20 @@ func ClientOf(mac dataplane.MAC) Client {
 	return Client(append([]byte{hardwareEthernet}, mac[:]...))
 }
 
+// six tells that it is of IPv6.
+func (s Segment) six() bool { return s.Prefix.Addr().Is6() }
+
+// leases tells that guests are given addresses.
+func (s Segment) leases() bool { return len(s.Ranges)+len(s.Reservations) > 0 }
+
+// label is how people call it.
+func (s Segment) label() string {
+	if s.six() {
+		return s.Name + " (IPv6)"
+	}
+	return s.Name
+}
+
 // equal is only asked when the document or a port has changed.
 func (s Segment) equal(o Segment) bool {
 	return reflect.DeepEqual(s, o)
@@ -90,27 +107,3 @@ func (s Segment) equal(o Segment) bool {
 
 // hold is how long the store keeps an address for its client.
 func (s Segment) hold() time.Duration { return s.Lease + s.Grace }
-
-// number is an IPv4 address as one.
-func number(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
-
-func addressOf(n uint32) netip.Addr {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], n)
-	return netip.AddrFrom4(b)
-}
-
-// assignable tells that a client may have an address of a prefix: neither the
-// network's nor the broadcast address.
-func assignable(p netip.Prefix, a netip.Addr) bool {
-	if !a.Is4() || !p.Contains(a) {
-		return false
-	}
-	host := number(a) &^ mask(p)
-	return p.Bits() >= 31 || host != 0 && host != ^mask(p)
-}
-
-func mask(p netip.Prefix) uint32 { return ^uint32(0) << (32 - p.Bits()) }

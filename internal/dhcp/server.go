@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +42,7 @@ type Server struct {
 	requests chan func(*agent, time.Duration)
 	answers  chan answer
 	bound    chan []dataplane.LocalAddress
+	named    chan []Named
 	quit     chan struct{} // closed when Run ends
 
 	mu        sync.Mutex
@@ -66,7 +69,8 @@ func New(config Config, log *slog.Logger) *Server {
 	return &Server{
 		config: config, log: log,
 		wishes: make(chan struct{}, 1), requests: make(chan func(*agent, time.Duration)),
-		answers: make(chan answer), bound: make(chan []dataplane.LocalAddress), quit: make(chan struct{}),
+		answers: make(chan answer), bound: make(chan []dataplane.LocalAddress), named: make(chan []Named),
+		quit:      make(chan struct{}),
 		neighbors: make(map[dataplane.NeighborKey]dataplane.MAC),
 	}
 }
@@ -101,6 +105,10 @@ func signal(c chan<- struct{}) {
 // time; what waits is merged.
 func (s *Server) Bound() <-chan []dataplane.LocalAddress { return s.bound }
 
+// Named are the names that clients of the whole fabric have given themselves,
+// as changes. It is to be read all the time; what waits is merged.
+func (s *Server) Named() <-chan []Named { return s.named }
+
 // Run answers until ctx ends. It is called once.
 func (s *Server) Run(ctx context.Context) error {
 	defer close(s.quit)
@@ -113,14 +121,19 @@ func (s *Server) Run(ctx context.Context) error {
 	changes := s.config.Store.Watch(ctx, leasesPrefix)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var waiting []dataplane.LocalAddress
+	untold := untold{named: make(map[netip.Addr]Named)}
 	for {
 		s.takeIn(a)
 		a.tick(clock())
-		waiting = s.work(ctx, a, waiting, &work)
+		s.work(ctx, a, &untold, &work)
 		var bound chan []dataplane.LocalAddress
-		if len(waiting) > 0 {
+		if len(untold.bound) > 0 {
 			bound = s.bound
+		}
+		var named chan []Named
+		names := untold.names()
+		if len(names) > 0 {
+			named = s.named
 		}
 		timer.Reset(min(a.wake(clock()), s.tell(a)) - clock())
 		select {
@@ -128,8 +141,11 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-s.wishes:
 		case <-timer.C:
-		case bound <- waiting:
-			waiting = nil
+		case bound <- untold.bound:
+			untold.bound = nil
+		case named <- names:
+			clear(untold.named)
+			untold.list = nil
 		case c, ok := <-changes:
 			if !ok {
 				return nil
@@ -177,12 +193,19 @@ func (s *Server) takeIn(a *agent) {
 	clear(s.neighbors)
 }
 
+// untold is what nobody has taken yet.
+type untold struct {
+	bound []dataplane.LocalAddress
+	named map[netip.Addr]Named
+	list  []Named // of named; nil: to be made
+}
+
 // maxWaiting bounds the addresses that nobody has taken from Bound yet. Later
 // ones are found by what the guests say themselves.
 const maxWaiting = 65536
 
 // work does what the agent decides.
-func (s *Server) work(ctx context.Context, a *agent, waiting []dataplane.LocalAddress, work *sync.WaitGroup) []dataplane.LocalAddress {
+func (s *Server) work(ctx context.Context, a *agent, untold *untold, work *sync.WaitGroup) {
 	if b, ok := a.commit(s.config.Clock()); ok {
 		work.Go(func() { s.commit(ctx, b) })
 	}
@@ -190,10 +213,20 @@ func (s *Server) work(ctx context.Context, a *agent, waiting []dataplane.LocalAd
 	for _, f := range out.frames {
 		s.config.Wire.Send(f.Port, f.Frame)
 	}
-	if len(waiting) < maxWaiting {
-		waiting = append(waiting, out.bound...)
+	if len(untold.bound) < maxWaiting {
+		untold.bound = append(untold.bound, out.bound...)
 	}
-	return waiting
+	if len(out.named) > 0 {
+		maps.Copy(untold.named, out.named)
+		untold.list = nil
+	}
+}
+
+func (u *untold) names() []Named {
+	if u.list == nil && len(u.named) > 0 {
+		u.list = slices.Collect(maps.Values(u.named))
+	}
+	return u.list
 }
 
 func (s *Server) commit(ctx context.Context, b batch) {

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // world is a fabric in virtual time: nodes with agents, clients that move
@@ -29,6 +27,7 @@ type world struct {
 	nodes   []*machine
 	clients []*client
 	segment Segment
+	speech  speech
 	events  events
 	order   int
 	trace   []string
@@ -95,10 +94,10 @@ type client struct {
 
 const simulatedLease = time.Minute
 
-func newWorld(t *testing.T, seed uint64, nodes, clients, addresses int) *world {
-	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 11)), store: newMemory()}
-	w.segment = blue("172.16.0.11", ip("172.16.0.10").String())
-	w.segment.Ranges = []Range{{ip("172.16.0.11"), addressOf(number(ip("172.16.0.10")) + uint32(addresses))}}
+func newWorld(t *testing.T, speech speech, seed uint64, nodes, clients, addresses int) *world {
+	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 11)), store: newMemory(), speech: speech, segment: speech.segment}
+	first := w.segment.Ranges[0].First
+	w.segment.Ranges = []Range{{first, plus(first, uint64(addresses)-1)}}
 	w.segment.Lease, w.segment.Grace = simulatedLease, simulatedLease
 	for i := range nodes {
 		m := &machine{w: w, name: fmt.Sprint("n", i+1), rate: w.drift()}
@@ -283,7 +282,7 @@ func (c *client) act() {
 	case n == 0:
 		c.move()
 	case n == 1 && holds:
-		c.ask(dhcpv4.MessageTypeRelease, having(c.address))
+		c.ask(releases, c.address)
 		w.logf("client %d releases %s", c.number, c.address)
 		c.until, c.trying = 0, false
 		if w.random.IntN(2) == 0 { // and regrets it elsewhere, as none should
@@ -291,13 +290,13 @@ func (c *client) act() {
 		}
 	case n == 2: // it is off, and its lease runs out
 	case n == 3:
-		c.ask(dhcpv4.MessageTypeDiscover)
+		c.ask(looks, netip.Addr{})
 	case holds && n < 8:
-		c.ask(dhcpv4.MessageTypeRequest, wanting(c.address))
+		c.ask(returns, c.address)
 	case holds:
-		c.ask(dhcpv4.MessageTypeRequest, having(c.address))
+		c.ask(renews, c.address)
 	default:
-		c.ask(dhcpv4.MessageTypeDiscover)
+		c.ask(looks, netip.Addr{})
 	}
 }
 
@@ -305,19 +304,17 @@ func (c *client) act() {
 func (c *client) move() {
 	c.node = c.w.nodes[c.w.random.IntN(len(c.w.nodes))]
 	c.w.logf("client %d moves to %s", c.number, c.node.name)
-	c.ask(dhcpv4.MessageTypeRequest, wanting(c.address))
+	c.ask(returns, c.address)
 }
 
 func (c *client) clock() time.Duration { return time.Duration(float64(c.w.now) * c.rate) }
 
-func (c *client) ask(kind dhcpv4.MessageType, options ...dhcpv4.Modifier) {
-	m := message(c.w.t, kind, guestMAC(c.number), options...)
+// ask has a client say something about an address.
+func (c *client) ask(what saying, about netip.Addr) {
 	c.w.order++
-	c.xid = uint32(c.w.order)
-	m.TransactionID = dhcpv4.TransactionID{byte(c.xid >> 24), byte(c.xid >> 16), byte(c.xid >> 8), byte(c.xid)}
+	c.xid = uint32(c.w.order) & 0xffffff
 	c.sent, c.trying = c.clock(), true
-	node := c.node
-	frame := clientFrame(guestMAC(c.number), m.ToBytes())
+	node, frame := c.node, c.w.speech.say(c.w, c, what, about)
 	c.w.later(c.w.upTo(5*time.Millisecond), func() {
 		node.receive(func() {
 			node.a.heard(dataplane.LocalPort{VNI: 100, Port: fmt.Sprint("g", c.number)}, frame, node.clock())
@@ -327,23 +324,22 @@ func (c *client) ask(kind dhcpv4.MessageType, options ...dhcpv4.Modifier) {
 
 // deliver brings an answer to its client.
 func (w *world) deliver(f Sending) {
-	m := replyIn(w.t, f)
-	c := w.clients[int(m.ClientHWAddr[4])<<8|int(m.ClientHWAddr[5])]
-	xid := uint32(m.TransactionID[0])<<24 | uint32(m.TransactionID[1])<<16 | uint32(m.TransactionID[2])<<8 | uint32(m.TransactionID[3])
+	r := w.speech.hear(w, f)
+	c := w.clients[r.client]
 	w.later(w.upTo(5*time.Millisecond), func() {
-		if !c.trying || xid != c.xid {
+		if !c.trying || r.xid != c.xid {
 			return
 		}
-		switch m.MessageType() { //nolint:exhaustive // what a server says
-		case dhcpv4.MessageTypeOffer:
-			c.ask(dhcpv4.MessageTypeRequest, server(w.segment), wanting(addr(m.YourIPAddr)))
-		case dhcpv4.MessageTypeNak:
+		switch {
+		case r.offer:
+			c.ask(chooses, r.address)
+		case !r.address.IsValid():
 			c.until, c.trying = 0, false
-		case dhcpv4.MessageTypeAck:
+		default:
 			c.trying = false
-			c.address, c.until = addr(m.YourIPAddr), c.sent+m.IPAddressLeaseTime(0)
+			c.address, c.until = r.address, c.sent+r.term
 			w.leases++
-			w.logf("client %d has %s from %s for %s", c.number, c.address, c.node.name, m.IPAddressLeaseTime(0))
+			w.logf("client %d has %s from %s for %s", c.number, c.address, c.node.name, r.term)
 			w.check(c)
 		}
 	})
@@ -413,15 +409,16 @@ func simulations() int {
 	if n, err := strconv.Atoi(os.Getenv("FROND_SIMULATIONS")); err == nil {
 		return n
 	}
-	return 60
+	return 90
 }
 
 // TestNeverOneAddressForTwo is many histories of faults, each from a seed.
 func TestNeverOneAddressForTwo(t *testing.T) {
 	for seed := range simulations() {
+		speech := speeches[seed%len(speeches)]
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, uint64(seed), 2+seed%3, 12, 8+seed%8)
+			w := newWorld(t, speech, uint64(seed), 2+seed%3, 12, 8+seed%8)
 			w.history()
 			if w.failure != "" {
 				for _, line := range w.trace[max(0, len(w.trace)-60):] {
@@ -447,7 +444,7 @@ func TestTheSimulationFinds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(400) {
-				w := newWorld(t, seed, 2, 12, 8)
+				w := newWorld(t, speeches[seed%2], seed, 2, 12, 8)
 				disturb(w)
 				w.history()
 				if w.failure != "" {

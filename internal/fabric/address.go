@@ -149,27 +149,29 @@ func router6(v value) (netip.Addr, bool) {
 	return address(ipv6, "fe80::1")(v)
 }
 
-// addressRange takes first-last; both ends belong to it.
-func addressRange(v value) (AddressRange, bool) {
-	const hint = "write first-last such as 172.16.0.11-172.16.0.254"
-	text, ok := v.text(hint)
-	if !ok {
+// addressRange takes first-last of that family; both ends belong to it.
+func addressRange(f family, example string) func(value) (AddressRange, bool) {
+	hint := "write first-last such as " + example
+	return func(v value) (AddressRange, bool) {
+		text, ok := v.text(hint)
+		if !ok {
+			return AddressRange{}, false
+		}
+		head, tail, _ := strings.Cut(text, "-")
+		first, err1 := netip.ParseAddr(strings.TrimSpace(head))
+		last, err2 := netip.ParseAddr(strings.TrimSpace(tail))
+		switch {
+		case err1 != nil || err2 != nil || first.Zone()+last.Zone() != "":
+			v.wrong(show(text)+" is no range of addresses", hint)
+		case !f.has(first) || !f.has(last):
+			v.wrong(show(text)+" is no range of "+f.String()+" addresses", hint)
+		case last.Less(first):
+			v.wrong(show(text)+" ends before it begins", "write "+last.String()+"-"+first.String())
+		default:
+			return AddressRange{first, last}, true
+		}
 		return AddressRange{}, false
 	}
-	head, tail, _ := strings.Cut(text, "-")
-	first, err1 := netip.ParseAddr(strings.TrimSpace(head))
-	last, err2 := netip.ParseAddr(strings.TrimSpace(tail))
-	switch {
-	case err1 != nil || err2 != nil:
-		v.wrong(show(text)+" is no range of addresses", hint)
-	case !first.Is4() || !last.Is4():
-		v.wrong(show(text)+" is no range of IPv4 addresses", hint)
-	case last.Less(first):
-		v.wrong(show(text)+" ends before it begins", "write "+last.String()+"-"+first.String())
-	default:
-		return AddressRange{first, last}, true
-	}
-	return AddressRange{}, false
 }
 
 // glob takes a pattern of interface or node names (path.Match).

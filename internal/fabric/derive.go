@@ -67,6 +67,18 @@ func derive(f *Fabric, r *report) {
 		}
 		nodesOfASN[n.ASN]++
 	}
+	for i := range f.Segments {
+		s := &f.Segments[i]
+		if s.DHCP == nil {
+			continue
+		}
+		if s.DNS == nil {
+			s.DNS = s.DHCP.DNS
+		}
+		if s.NTP == nil {
+			s.NTP = s.DHCP.NTP
+		}
+	}
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
 		n.InternalPeers = nodesOfASN[n.ASN] > 1 && mayShareASN(*n, r)

@@ -38,11 +38,11 @@ type StaticRoute struct {
 }
 
 // Reservation is an address for one guest alone, known by either its MAC or
-// its client identifier.
+// its identifier.
 type Reservation struct {
 	Name     string // that the guest is told to have
 	MAC      string // six pairs of lower-case hexadecimal digits; empty: by identifier
-	ClientID string // hexadecimal digits (RFC 4361)
+	ClientID string // hexadecimal digits: client identifier (RFC 4361), or DUID (RFC 8415 §11)
 	Address  netip.Addr
 }
 
@@ -54,7 +54,7 @@ func decodeDHCP(v value) (*DHCP, bool) {
 		return nil, false
 	}
 	return &DHCP{
-		Ranges:       required(m, "range", "say which addresses guests get, as in range: 172.16.0.11-172.16.0.254", oneOrMore(addressRange)),
+		Ranges:       required(m, "range", "say which addresses guests get, as in range: 172.16.0.11-172.16.0.254", oneOrMore(addressRange(ipv4, "172.16.0.11-172.16.0.254"))),
 		DNS:          optional(m, "dns", nil, list(0, address(anyFamily, "1.1.1.1"))),
 		Search:       optional(m, "search", nil, list(0, domain)),
 		NTP:          optional(m, "ntp", nil, list(0, address(ipv4, "192.0.2.123"))),
@@ -63,7 +63,7 @@ func decodeDHCP(v value) (*DHCP, bool) {
 		Routes:       optional(m, "routes", nil, list(0, decodeStaticRoute)),
 		BootFile:     optional(m, "boot_file", "", bootFile),
 		NextServer:   optional(m, "next_server", netip.Addr{}, address(ipv4, "192.0.2.69")),
-		Reservations: optional(m, "reservations", nil, decodeReservations),
+		Reservations: optional(m, "reservations", nil, decodeReservations(decodeReservation)),
 	}, true
 }
 
@@ -106,16 +106,18 @@ func decodeStaticRoute(v value) (StaticRoute, bool) {
 	}, true
 }
 
-func decodeReservations(v value) ([]Reservation, bool) {
-	names, values := v.named(`write a mapping of names, as in web1: {mac: "02:00:00:00:00:01", address: 172.16.0.10}`)
-	reservations := make([]Reservation, len(names))
-	for i, name := range names {
-		if !hostLabel(name) {
-			values[i].wrong(show(name)+" is no name of a guest", "write lower-case letters, digits and hyphens, at most 63")
+func decodeReservations(decode func(name string, v value) Reservation) func(value) ([]Reservation, bool) {
+	return func(v value) ([]Reservation, bool) {
+		names, values := v.named(`write a mapping of names, as in web1: {mac: "02:00:00:00:00:01", address: 172.16.0.10}`)
+		reservations := make([]Reservation, len(names))
+		for i, name := range names {
+			if !hostLabel(name) {
+				values[i].wrong(show(name)+" is no name of a guest", "write lower-case letters, digits and hyphens, at most 63")
+			}
+			reservations[i] = decode(name, values[i])
 		}
-		reservations[i] = decodeReservation(name, values[i])
+		return reservations, true
 	}
-	return reservations, true
 }
 
 func decodeReservation(name string, v value) Reservation {
@@ -179,42 +181,61 @@ func validateDHCP(s Segment, r *report) {
 		r.failField(field, "the segment has no prefix", "set the IPv4 prefix that the range is in")
 		return
 	}
-	for i, a := range s.DHCP.Ranges {
-		field := rangeField(field, i, r)
-		if !isHost(s.Prefix, a.First) || !isHost(s.Prefix, a.Last) {
-			r.failField(field, fmt.Sprintf("%s is not all addresses for machines in %s", a, s.Prefix),
-				fmt.Sprintf("stay within %s-%s", s.Prefix.Addr().Next(), lastOf(s.Prefix).Prev()))
-		}
-		if g := s.Gateway; g != nil && g.Address.IsValid() && a.contains(g.Address) {
-			r.failField(field, fmt.Sprintf("%s contains the gateway %s", a, g.Address), "begin behind it, or write two ranges around it")
-		}
-		for _, b := range s.DHCP.Ranges[:i] {
-			if a.contains(b.First) || b.contains(a.First) {
-				r.failField(field, fmt.Sprintf("%s overlaps with %s", a, b), "write each address once")
-			}
-		}
+	var gateway netip.Addr
+	if s.Gateway != nil {
+		gateway = s.Gateway.Address
 	}
+	validateRanges(s.Prefix, gateway, s.DHCP.Ranges, field, r)
 	for i, route := range s.DHCP.Routes {
 		if !isHost(s.Prefix, route.Via) {
 			r.failField(item(field+".routes", i)+".via", fmt.Sprintf("%s is no machine in %s", route.Via, s.Prefix),
 				"name a router that guests reach on the segment itself")
 		}
 	}
-	validateReservations(s, field+".reservations", r)
+	validateReservations(s.Prefix, gateway, s.DHCP.Reservations, field+".reservations", r)
 }
 
-func validateReservations(s Segment, field string, r *report) {
+// validateRanges wants ranges to be of machines' addresses in a prefix, to leave
+// the gateway out, and each address to be in one of them.
+func validateRanges(p netip.Prefix, gateway netip.Addr, ranges []AddressRange, field string, r *report) {
+	for i, a := range ranges {
+		field := rangeField(field, i, r)
+		if !isHost(p, a.First) || !isHost(p, a.Last) {
+			r.failField(field, fmt.Sprintf("%s is not all addresses for machines in %s", a, p), "stay within "+machines(p))
+		}
+		if gateway.IsValid() && a.contains(gateway) {
+			r.failField(field, fmt.Sprintf("%s contains the gateway %s", a, gateway), "begin behind it, or write two ranges around it")
+		}
+		for _, b := range ranges[:i] {
+			if a.contains(b.First) || b.contains(a.First) {
+				r.failField(field, fmt.Sprintf("%s overlaps with %s", a, b), "write each address once")
+			}
+		}
+	}
+}
+
+// machines are the addresses of a prefix that machines can have; of IPv6 there
+// is no broadcast address.
+func machines(p netip.Prefix) string {
+	last := lastOf(p)
+	if p.Addr().Is4() {
+		last = last.Prev()
+	}
+	return p.Addr().Next().String() + "-" + last.String()
+}
+
+func validateReservations(p netip.Prefix, gateway netip.Addr, reservations []Reservation, field string, r *report) {
 	addresses, clients := map[netip.Addr]string{}, map[string]string{}
-	for _, one := range s.DHCP.Reservations {
+	for _, one := range reservations {
 		field := field + "." + show(one.Name)
 		switch other, taken := addresses[one.Address]; {
 		case !one.Address.IsValid():
 			continue
 		case taken:
 			r.failField(field+".address", fmt.Sprintf("%s is reserved for %s too", one.Address, other), "give each guest its own")
-		case !isHost(s.Prefix, one.Address):
-			r.failField(field+".address", fmt.Sprintf("%s is no address for a machine in %s", one.Address, s.Prefix), "write one that is inside")
-		case s.Gateway != nil && s.Gateway.Address == one.Address:
+		case !isHost(p, one.Address):
+			r.failField(field+".address", fmt.Sprintf("%s is no address for a machine in %s", one.Address, p), "write one that is inside")
+		case gateway == one.Address:
 			r.failField(field+".address", fmt.Sprintf("%s is the gateway", one.Address), "write another one")
 		}
 		addresses[one.Address] = one.Name

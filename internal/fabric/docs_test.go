@@ -24,9 +24,11 @@ var sectionOf = map[string]string{
 	"Segment":               "segment",
 	"segments.NAME.gateway": "gateway",
 	"segments.NAME.dhcp":    "dhcp",
+	"segments.NAME.dhcp6":   "dhcp6",
 
-	"segments.NAME.dhcp.routes[]":          "route",
-	"segments.NAME.dhcp.reservations.NAME": "reservation",
+	"segments.NAME.dhcp.routes[]":           "route",
+	"segments.NAME.dhcp.reservations.NAME":  "reservation",
+	"segments.NAME.dhcp6.reservations.NAME": "reservation6",
 
 	"Store": "store",
 	"Guard": "guard",

@@ -18,15 +18,17 @@ var keysOf = map[string][]string{
 	"timers":   {"hold", "keepalive"},
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
-	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp"},
+	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp", "dhcp6", "dns", "dns_names", "ntp", "ra"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp": {
 		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations",
 	},
-	"route":       {"to", "via"},
-	"reservation": {"mac", "client_id", "address"},
-	"store":       {"members", "endpoints", "ca_file", "cert_file", "key_file"},
-	"guard":       {"routes", "guests"},
+	"dhcp6":        {"range", "lease", "grace", "reservations"},
+	"route":        {"to", "via"},
+	"reservation":  {"mac", "client_id", "address"},
+	"reservation6": {"mac", "duid", "address"},
+	"store":        {"members", "endpoints", "ca_file", "cert_file", "key_file"},
+	"guard":        {"routes", "guests"},
 }
 
 // Defaults of what the document leaves out.

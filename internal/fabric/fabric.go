@@ -122,6 +122,32 @@ type Segment struct {
 	Prefix, Prefix6 netip.Prefix
 	Gateway         *Gateway
 	DHCP            *DHCP
+	DHCP6           *DHCP6
+	// DNS are the name servers outside that guests' questions go to: the
+	// segment's or those of its DHCP.
+	DNS []netip.Addr
+	// DNSNames has the gateway answer for guests' names and ask DNS the rest.
+	DNSNames bool
+	// NTP are the time servers that guests are told of: the segment's or those of
+	// its DHCP.
+	NTP []netip.Addr
+	// RA has guests told of an IPv6 prefix by router advertisements.
+	RA bool
+}
+
+// Resolvers are the name servers that guests are told to ask: the gateway's
+// addresses where it answers, otherwise the segment's DNS.
+func (s Segment) Resolvers() []netip.Addr {
+	if s.Gateway == nil || !s.DNSNames {
+		return s.DNS
+	}
+	var own []netip.Addr
+	for _, a := range []netip.Addr{s.Gateway.Address, s.Gateway.Address6} {
+		if a.IsValid() {
+			own = append(own, a)
+		}
+	}
+	return own
 }
 
 // Gateway is a segment's default router.

@@ -47,6 +47,11 @@ func decodeSegment(name string, v value, nodes []string) Segment {
 		Prefix6:  optional(m, "prefix6", netip.Prefix{}, network(ipv6, 16, 126, "fd00:172:16::/64")),
 		Gateway:  optional(m, "gateway", nil, decodeGateway),
 		DHCP:     optional(m, "dhcp", nil, decodeDHCP),
+		DHCP6:    optional(m, "dhcp6", nil, decodeDHCP6),
+		DNS:      optional(m, "dns", nil, list(0, address(anyFamily, "1.1.1.1"))),
+		DNSNames: optional(m, "dns_names", true, value.boolean),
+		NTP:      optional(m, "ntp", nil, list(0, address(anyFamily, "192.0.2.123"))),
+		RA:       optional(m, "ra", true, value.boolean),
 	}
 	if len(s.Bridge) > maxInterfaceName {
 		v.wrong("its bridge would be "+show(s.Bridge)+", which is too long for an interface",

@@ -97,7 +97,7 @@ func decodePath(v value, dir string) (string, bool) {
 // NeedsStore names a segment that keeps leases in the store, if there is one.
 func (f *Fabric) NeedsStore() (segment string, needed bool) {
 	for _, s := range f.Segments {
-		if s.DHCP != nil || s.Gateway != nil && s.Gateway.Mode == Elected {
+		if s.DHCP != nil || s.DHCP6 != nil || s.Gateway != nil && s.Gateway.Mode == Elected {
 			return s.Name, true
 		}
 	}

@@ -36,6 +36,9 @@ func validate(f *Fabric, r *report) {
 	for _, s := range f.Segments {
 		validateGateway(s, r)
 		validateDHCP(s, r)
+		validateDHCP6(s, r)
+		validateDNS(s, r)
+		validateNTP(s, r)
 	}
 }
 
@@ -223,4 +226,30 @@ func validateGateway(s Segment, r *report) {
 	}
 	check(s.Gateway.Address, s.Prefix, "address", "prefix")
 	check(s.Gateway.Address6, s.Prefix6, "address6", "prefix6")
+}
+
+// validateDNS wants name servers to be named in one place, and to be others
+// than the gateway, which asks them.
+func validateDNS(s Segment, r *report) {
+	field := segmentField(s.Name, "dns")
+	if inner := segmentField(s.Name, "dhcp.dns"); r.sets(inner) {
+		if r.sets(field) {
+			r.failField(field, "name servers are set in dhcp.dns too", "keep one of the two: dns holds for DHCP as well")
+			return
+		}
+		field = inner
+	}
+	for i, a := range s.DNS {
+		if g := s.Gateway; g != nil && (a == g.Address || a == g.Address6) {
+			r.failField(item(field, i), fmt.Sprintf("%s is the segment's own gateway, which asks these servers itself", a),
+				"name a server outside of the fabric, or leave it out: guests are told of the gateway anyway")
+		}
+	}
+}
+
+// validateNTP wants time servers to be named in one place.
+func validateNTP(s Segment, r *report) {
+	if field := segmentField(s.Name, "ntp"); r.sets(field) && r.sets(segmentField(s.Name, "dhcp.ntp")) {
+		r.failField(field, "time servers are set in dhcp.ntp too", "keep one of the two: ntp holds for DHCP as well")
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"time"
 
 	"frond/internal/dataplane"
 
@@ -23,6 +24,7 @@ const (
 	largestFrame  = 2048 // octets; a request has some 300
 
 	portDHCPServer     = 67
+	portDHCP6Server    = 547
 	routerSolicitation = 133
 )
 
@@ -31,6 +33,7 @@ const (
 type guestPorts struct {
 	frames        chan dataplane.GuestFrame
 	solicitations chan dataplane.GuestFrame
+	open          func(index uint32) (*os.File, error) // what guests of a port ask
 
 	mu      sync.Mutex
 	sockets map[dataplane.LocalPort]guestSocket
@@ -42,8 +45,9 @@ type guestSocket struct {
 	index uint32
 }
 
-func newGuestPorts() *guestPorts {
+func newGuestPorts(open func(index uint32) (*os.File, error)) *guestPorts {
 	return &guestPorts{
+		open:          open,
 		frames:        make(chan dataplane.GuestFrame, waitingFrames),
 		solicitations: make(chan dataplane.GuestFrame, waitingSolicitations),
 		sockets:       make(map[dataplane.LocalPort]guestSocket),
@@ -98,36 +102,76 @@ func (s guestSocket) send(frame []byte) {
 	})
 }
 
-// serve begins to hear requests on a port.
+// servePause is how long after a port could not be listened to it is tried again.
+const servePause = time.Second
+
+// serve hands over what guests of a port ask until unserve is called.
 func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve func()) {
-	file, err := w.kernel.openPacket(index, requestFilter)
-	if err != nil {
-		if !errors.Is(err, unix.ENODEV) { // gone already
-			w.kernel.log.Warn("cannot listen to what guests ask DHCP servers and routers", "port", port.Port, "error", err)
+	stop := make(chan struct{})
+	if err := w.serveOnce(index, port, stop); err != nil && !errors.Is(err, unix.ENODEV) { // which is gone already
+		w.kernel.log.Warn("cannot listen to what guests ask DHCP servers and routers; trying on", "port", port.Port, "error", err)
+		w.work.Go(func() { w.serveLater(index, port, stop) })
+	}
+	return func() {
+		w.guests.mu.Lock()
+		defer w.guests.mu.Unlock()
+		close(stop)
+		if s, ok := w.guests.sockets[port]; ok {
+			delete(w.guests.sockets, port)
+			_ = s.file.Close()
 		}
-		return func() {}
+	}
+}
+
+// serveLater tries until it is heard, or the port is gone or need not be heard.
+func (w *OverlayWatch) serveLater(index uint32, port dataplane.LocalPort, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(servePause):
+		}
+		if err := w.serveOnce(index, port, stop); err == nil || errors.Is(err, unix.ENODEV) {
+			return
+		}
+	}
+}
+
+func (w *OverlayWatch) serveOnce(index uint32, port dataplane.LocalPort, stop <-chan struct{}) error {
+	file, err := w.guests.open(index)
+	if err != nil {
+		return err
+	}
+	w.guests.mu.Lock()
+	defer w.guests.mu.Unlock()
+	select {
+	case <-stop:
+		return file.Close()
+	default:
+	}
+	w.guests.sockets[port] = guestSocket{file, index}
+	w.work.Go(func() { w.hear(file, port) })
+	return nil
+}
+
+// openRequests opens a socket for what guests of a port ask.
+func (k *Kernel) openRequests(index uint32) (*os.File, error) {
+	file, err := k.openPacket(index, requestFilter)
+	if err != nil {
+		return nil, err
 	}
 	if raw, err := file.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, requestBuffer)
 		})
 	}
-	w.guests.mu.Lock()
-	w.guests.sockets[port] = guestSocket{file, index}
-	w.guests.mu.Unlock()
-	w.work.Go(func() { w.hear(file, port) })
-	return func() {
-		w.guests.mu.Lock()
-		delete(w.guests.sockets, port)
-		w.guests.mu.Unlock()
-		_ = file.Close()
-	}
+	return file, nil
 }
 
 func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
 	receiveAll(file, largestFrame, func(frame []byte) {
 		to := w.guests.frames
-		if len(frame) > offsetEtherType+1 && binary.BigEndian.Uint16(frame[offsetEtherType:]) == unix.ETH_P_IPV6 {
+		if isICMPv6(frame) {
 			to = w.guests.solicitations
 		}
 		select {
@@ -137,18 +181,28 @@ func (w *OverlayWatch) hear(file *os.File, port dataplane.LocalPort) {
 	})
 }
 
-// requestFilter passes whole UDP datagrams of IPv4 to a DHCP server (RFC 2131
-// §4.1), ARP replies to nobody, which answer probes (RFC 5227 §2.1.1), and
-// router solicitations that nobody has routed (RFC 4861 §6.1.1).
+// isICMPv6 tells apart what the filter passes of IPv6.
+func isICMPv6(frame []byte) bool {
+	return len(frame) > sizeEthernet+6 && binary.BigEndian.Uint16(frame[offsetEtherType:]) == unix.ETH_P_IPV6 &&
+		frame[sizeEthernet+6] == unix.IPPROTO_ICMPV6
+}
+
+// requestFilter passes whole UDP datagrams to a DHCP server, of IPv4 (RFC 2131
+// §4.1) and IPv6 (RFC 8415 §7.2), ARP replies to nobody, which answer probes
+// (RFC 5227 §2.1.1), and router solicitations that nobody has routed (RFC 4861
+// §6.1.1).
 var requestFilter = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: offsetEtherType, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 8},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 11},
 	bpf.LoadAbsolute{Off: sizeEthernet + 6, Size: 1}, // next header
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 7},
 	bpf.LoadAbsolute{Off: sizeEthernet + 7, Size: 1}, // hop limit
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: hopLimit, SkipTrue: 3},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: hopLimit, SkipTrue: 5},
 	bpf.LoadAbsolute{Off: sizeEthernet + 40, Size: 1}, // type
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerSolicitation, SkipTrue: 1},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: routerSolicitation, SkipTrue: 2, SkipFalse: 3},
+	bpf.LoadAbsolute{Off: sizeEthernet + sizeIPv6 + 2, Size: 2}, // UDP's destination
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: portDHCP6Server, SkipTrue: 1},
 	bpf.RetConstant{Val: largestFrame},
 	bpf.RetConstant{Val: verdictDrop},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IP, SkipTrue: 5},

@@ -147,7 +147,7 @@ func (s *switchboard) arrange(index uint32) {
 	if port, ok := s.ports[index]; ok {
 		port.limit = segment.MACLimit
 		if watched && port.LocalPort == want {
-			s.arrangeServe(index, port, segment.DHCP || segment.Advertise)
+			s.arrangeServe(index, port, segment.Asks())
 			return
 		}
 		s.removePort(index, port)
@@ -162,7 +162,7 @@ func (s *switchboard) arrange(index uint32) {
 		macs:      make(map[dataplane.MAC]struct{}),
 		closeTap:  s.tap(index, want),
 	}
-	s.arrangeServe(index, s.ports[index], segment.DHCP || segment.Advertise)
+	s.arrangeServe(index, s.ports[index], segment.Asks())
 }
 
 // arrangeServe begins or ends to listen to what guests ask DHCP servers and

@@ -59,7 +59,7 @@ func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
 		reread: make(chan struct{}, 1),
 	}
 	w.guard = newLoopGuard(w)
-	w.guests = newGuestPorts()
+	w.guests = newGuestPorts(k.openRequests)
 	w.board = newSwitchboard(&w.pending, w.tap, w.serve, w.guard.suspect)
 	go w.run(ctx)
 	return w, nil

@@ -17,7 +17,7 @@ import (
 // leasing is a document whose guests get their addresses by DHCP.
 func leasing(document string) string {
 	return strings.Replace(document, "prefix: 172.16.0.0/16",
-		"prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}, dhcp: {range: 172.16.1.0-172.16.9.255, dns: [172.16.0.1], search: [blue.test]}", 1)
+		"prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}, dhcp: {range: 172.16.1.0-172.16.9.255}", 1)
 }
 
 // ask adds a guest that gets its address by DHCP.
@@ -67,14 +67,7 @@ func (w *world) leases(node string) []status.Lease {
 func TestDHCP(t *testing.T) {
 	w := populate(t, "dhcp", SpineLeaf(2, 2), 0, leasing)
 	w.steady()
-	// What leaves by VXLAN, for as long as the test asks.
-	seen, err := w.Host("leaf1")
-	must(t, err)
-	t.Cleanup(func() { must(t, seen.Close()) })
-	var crossing strings.Builder
-	listen := exec.CommandContext(t.Context(), "tcpdump", "-lnni", "vx-blue", "udp and (port 67 or port 68)")
-	listen.Stdout = &crossing
-	must(t, seen.Start(listen))
+	crossing := w.overhear("leaf1", "vx-blue", "udp and (port 67 or port 68)")
 
 	one, two, other := w.ask("leaf1"), w.ask("leaf1"), w.ask("leaf2")
 	within := netip.MustParsePrefix("172.16.0.0/16")
@@ -99,6 +92,7 @@ func TestDHCP(t *testing.T) {
 			t.Errorf("%s says of leases: %+v", node, list)
 		}
 	}
+	w.isKnownUnused(one, "leaf2")
 	out, err := w.shell(one.Name, "dhclient -1 -v -sf /bin/true -lf /dev/null -pf "+w.Dir()+"/dhclient.pid eth0; kill $(cat "+w.Dir()+"/dhclient.pid)")
 	if !strings.Contains(out, "bound to "+one.Address.Addr().String()) {
 		t.Errorf("dhclient: %v\n%s", err, out)
@@ -137,10 +131,49 @@ func TestDHCP(t *testing.T) {
 			t.Fatalf("the leases are %+v", w.leases("leaf2"))
 		}
 	}
-	must(t, listen.Process.Kill())
-	_ = listen.Wait()
-	if crossing.Len() > 0 {
-		t.Errorf("requests cross the fabric:\n%s", crossing.String())
+	if out := crossing(); out != "" {
+		t.Errorf("requests cross the fabric:\n%s", out)
+	}
+}
+
+// isKnownUnused has a guest be given one more address, by which it never says a
+// word, and wants another node to know of it.
+func (w *world) isKnownUnused(g Guest, node string) {
+	w.t.Helper()
+	out, err := w.shell(g.Name, "udhcpc -i eth0 -f -q -n -t 20 -T 1 -s /bin/true -x 0x3d:ff00000000")
+	_, rest, _ := strings.Cut(out, "lease of ")
+	address, _, _ := strings.Cut(rest, " ")
+	if err != nil || address == "" {
+		w.t.Fatalf("%s asks for one more address: %v\n%s", g.Name, err, out)
+	}
+	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(askInterval) {
+		macs, err := api.NewClient(w.Socket(node)).MACs(w.t.Context(), g.Segment)
+		must(w.t, err)
+		if slices.ContainsFunc(macs, func(m status.MAC) bool { return m.MAC == g.MAC && slices.Contains(m.IPs, address) }) {
+			break
+		}
+		if time.Now().After(limit) {
+			w.t.Fatalf("%s does not know that %s is leased to %s: %+v", node, address, g.MAC, macs)
+		}
+	}
+	must(w.t, api.NewClient(w.Socket(g.Node)).Release(w.t.Context(), address))
+}
+
+// overhear notes what tcpdump shows on an interface of a host, until the
+// function that it returns is called.
+func (w *world) overhear(host, port, filter string) (stop func() string) {
+	w.t.Helper()
+	ns, err := w.Host(host)
+	must(w.t, err)
+	w.t.Cleanup(func() { must(w.t, ns.Close()) })
+	var out strings.Builder
+	listen := exec.CommandContext(w.t.Context(), "tcpdump", "-lnni", port, filter)
+	listen.Stdout = &out
+	must(w.t, ns.Start(listen))
+	return func() string {
+		must(w.t, listen.Process.Kill())
+		_ = listen.Wait()
+		return out.String()
 	}
 }
 

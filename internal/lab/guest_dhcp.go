@@ -41,6 +41,9 @@ func withoutDHCP(s fabric.Segment) fabric.Segment {
 	if s.Gateway != nil {
 		gateway := *s.Gateway
 		gateway.Address = netip.Addr{}
+		if s.DHCP6 != nil {
+			gateway.Address6, s.Prefix6 = netip.Addr{}, netip.Prefix{}
+		}
 		s.Gateway = &gateway
 	}
 	return s

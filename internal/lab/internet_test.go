@@ -126,3 +126,18 @@ edge3:enp3s0–internet:eth3 203.0.113.9/30 fe80::1/64 operator 203.0.113.10/30`
 		}
 	}
 }
+
+// TestSegmentWithDHCP has the document that is made up for guests with DHCP be
+// valid, and its guests ask their gateway for names.
+func TestSegmentWithDHCP(t *testing.T) {
+	for exits, resolvers := range []int{1, 2} {
+		topology, err := SpineLeaf(1, 2).WithExits(exits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := parseDocument(t, string(WithSegment(Document("lab", topology), topology, true))).Segments[0]
+		if s.DHCP == nil || !s.DNSNames || len(s.Resolvers()) != resolvers {
+			t.Errorf("with %d exits, the segment is %+v", exits, s)
+		}
+	}
+}

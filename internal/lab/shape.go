@@ -150,7 +150,7 @@ func WithSegment(document []byte, t Topology, dhcp bool) []byte {
 		gateway = ", gateway: {address: 172.16.0.1}"
 	}
 	if dhcp {
-		gateway += ", dhcp: {range: 172.16.1.0-172.16.99.255, dns: [172.16.0.1], search: [blue.test]}"
+		gateway += ", dhcp: {range: 172.16.1.0-172.16.99.255}"
 	}
 	return fmt.Appendf(document, "segments:\n  blue: {vni: 100, nodes: [%s], prefix: 172.16.0.0/16%s}\n", strings.Join(nodes, ", "), gateway)
 }

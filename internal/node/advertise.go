@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"maps"
 	"reflect"
 
@@ -10,6 +11,7 @@ import (
 // advertiser is what is used of advertise.Advertiser.
 type advertiser interface {
 	SetSegments([]advertise.Segment)
+	Withdraw(context.Context) error
 }
 
 // advertised is what guests are told of routers, and what that follows from.
@@ -33,7 +35,7 @@ func (l *loop) applyAdvertisements() {
 		}
 		segments = append(segments, advertise.Segment{
 			VNI: a.VNI, Router: a.Router, MAC: a.MAC, Prefix: a.Prefix, MTU: a.MTU,
-			DNS: a.DNS, Search: a.Search, Everywhere: a.Elected,
+			DNS: a.DNS, Search: a.Search, Managed: a.Managed, Everywhere: a.Elected,
 		})
 	}
 	if !reflect.DeepEqual(segments, told.segments) {

@@ -19,6 +19,7 @@ type guestAddresses interface {
 	SetSegments([]dhcp.Segment)
 	Observe(map[dataplane.NeighborKey]dataplane.MAC)
 	Bound() <-chan []dataplane.LocalAddress
+	Named() <-chan []dhcp.Named
 	Report() dhcp.Report
 	Leases(ctx context.Context, segment string) []dhcp.Lease
 	Release(ctx context.Context, address netip.Addr) error
@@ -35,7 +36,12 @@ type leases struct {
 	told     []dhcp.Segment
 	filtered []dataplane.Segment
 	problem  status.Condition // why requests are not kept on the node; zero: they are
+	retry    time.Time        // when that is tried again; zero: not
 }
+
+// filterPause is how long after the kernel has refused to keep requests on the
+// node to ask it again.
+const filterPause = 5 * time.Second
 
 // requestsCross is the condition that the node cannot keep its guests' requests.
 const requestsCross = "dhcp-requests-cross"
@@ -43,24 +49,40 @@ const requestsCross = "dhcp-requests-cross"
 var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, requestsCross}
 
 // applyDHCP has guests answered as the document says.
-func (l *loop) applyDHCP() {
-	if !l.reshaped(&l.leases.shape) {
-		return
-	}
-	if answered := dhcpSegments(l.plan, l.leases.shape.portMTU); !reflect.DeepEqual(answered, l.leases.told) {
-		l.leases.told = answered
-		l.addresses.SetSegments(answered)
-	}
-	filtered := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP })
-	if reflect.DeepEqual(filtered, l.leases.filtered) || len(filtered)+len(l.leases.filtered) == 0 {
-		return
-	}
-	l.leases.filtered, l.leases.problem = filtered, status.Condition{}
-	if err := l.requests.SetRequests(filtered); err != nil {
-		l.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
-		l.leases.problem = status.Condition{
-			Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: err.Error(), Since: time.Now(),
+func (l *loop) applyDHCP(now time.Time) {
+	if l.reshaped(&l.leases.shape) {
+		if answered := dhcpSegments(l.plan, l.leases.shape.portMTU); !reflect.DeepEqual(answered, l.leases.told) {
+			l.leases.told = answered
+			l.addresses.SetSegments(answered)
 		}
+		wanted := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP && !s.DHCP6 })
+		if !reflect.DeepEqual(wanted, l.leases.filtered) && len(wanted)+len(l.leases.filtered) > 0 {
+			l.leases.filtered, l.leases.retry = wanted, now
+		}
+	}
+	if at := l.leases.retry; !at.IsZero() && !now.Before(at) {
+		l.keepRequests(now)
+	}
+}
+
+// keepRequests has the kernel keep guests' requests on the node.
+func (l *loop) keepRequests(now time.Time) {
+	err := l.requests.SetRequests(l.leases.filtered)
+	if err == nil {
+		l.leases.problem, l.leases.retry = status.Condition{}, time.Time{}
+		return
+	}
+	l.leases.retry = now.Add(filterPause)
+	if l.leases.problem.Text == err.Error() {
+		return
+	}
+	l.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
+	since := now
+	if before := l.leases.problem.Since; !before.IsZero() {
+		since = before
+	}
+	l.leases.problem = status.Condition{
+		Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: err.Error(), Since: since,
 	}
 }
 
@@ -69,20 +91,17 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 	all := []dhcp.Segment{}
 	for _, d := range p.DHCP(portMTU) {
 		s := dhcp.Segment{
-			Name: d.Name, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU,
-			Lease: d.DHCP.Lease, Grace: d.DHCP.Grace, DNS: d.DHCP.DNS, Search: d.DHCP.Search, NTP: d.DHCP.NTP,
-			BootFile: d.DHCP.BootFile, NextServer: d.DHCP.NextServer,
+			Name: d.Segment, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU, Router: d.Router,
+			Lease: d.Lease, Grace: d.Grace, DNS: d.Resolvers, Search: d.Search, NTP: d.NTP,
+			BootFile: d.BootFile, NextServer: d.NextServer,
 		}
-		if d.Gateway != nil {
-			s.Router = d.Gateway.Address
-		}
-		for _, r := range d.DHCP.Ranges {
+		for _, r := range d.Ranges {
 			s.Ranges = append(s.Ranges, dhcp.Range(r))
 		}
-		for _, r := range d.DHCP.Routes {
+		for _, r := range d.Routes {
 			s.Routes = append(s.Routes, dhcp.Route{Prefix: r.To, Via: r.Via})
 		}
-		for _, r := range d.DHCP.Reservations {
+		for _, r := range d.Reservations {
 			s.Reservations = append(s.Reservations, dhcp.Reservation{Client: clientOf(r), Address: r.Address, Hostname: r.Name})
 		}
 		all = append(all, s)
@@ -97,6 +116,17 @@ func clientOf(r fabric.Reservation) (c dhcp.Client) {
 	}
 	_ = c.UnmarshalText([]byte(r.ClientID))
 	return c
+}
+
+// leased takes in which addresses guests of this node were given: they are
+// known from then on, before the guest has said a word by them. A lease takes
+// no address from a guest that is there and has it, whether the guard is on or
+// not: that one is found out by a conflict, and not cut off.
+func (l *loop) leased(bound []dataplane.LocalAddress) {
+	l.overlayChanged(dataplane.LocalAddresses(slices.DeleteFunc(bound, func(a dataplane.LocalAddress) bool {
+		holder, held := l.segments.stations.Holder(a.VNI, a.IP)
+		return held && holder.MAC != a.MAC && holder.Silent.IsZero()
+	})))
 }
 
 // judgeDHCP puts on the board what is wrong with guests' addresses.

@@ -3,13 +3,16 @@ package node
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"frond/internal/dataplane"
 	"frond/internal/dhcp"
+	"frond/internal/dns"
 	"frond/internal/status"
 	"frond/internal/store"
 )
@@ -46,7 +49,8 @@ func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("172.16.0.10"), Hostname: "web1"},
 				{Client: "\xff\x01", Address: a("172.16.0.9"), Hostname: "db1"},
 			},
-			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"), MTU: 1450,
+			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"),
+			DNS: []netip.Addr{netip.MustParseAddr("172.16.0.1")}, Search: []string{"blue.apollo"}, MTU: 1450,
 			Routes: []dhcp.Route{{Prefix: p("10.1.0.0/16"), Via: a("172.16.0.2")}},
 		},
 		{
@@ -98,5 +102,103 @@ func TestConditionsOfDHCP(t *testing.T) {
 	r.store.report = store.ServiceReport{Since: r.now}
 	if got := names(); len(got) != 2 {
 		t.Errorf("with a store that has just begun: %q", got)
+	}
+	r.dhcp.refuse = nil
+	if r.step(); len(names()) != 2 {
+		t.Error("the kernel is asked again before the pause is over")
+	}
+	if due := r.now.Add(filterPause); !r.nextDue().Equal(due) {
+		t.Errorf("it is asked again at %s, want %s", r.nextDue(), due)
+	}
+	r.now = r.now.Add(filterPause)
+	r.step()
+	if got := names(); slices.Contains(got, requestsCross) {
+		t.Errorf("when the kernel keeps requests here: %q", got)
+	}
+	if !r.leases.retry.IsZero() {
+		t.Error("it is asked once more")
+	}
+}
+
+func TestALeaseIsKnownAtOnce(t *testing.T) {
+	r := began(t, link("eth0", 2))
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	one, two, at := dataplane.MAC{2, 0, 0, 0, 0, 1}, dataplane.MAC{2, 0, 0, 0, 0, 2}, netip.MustParseAddr("172.16.0.11")
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: one, Port: "tap1"}, {VNI: 7, MAC: two, Port: "tap2"}})
+	holds := func(when string, want dataplane.MAC) {
+		t.Helper()
+		r.step()
+		if holder, _ := r.segments.stations.Holder(7, at); holder.MAC != want {
+			t.Errorf("%s: the fabric is told that %s is at %s, want %s", when, at, holder.MAC, want)
+		}
+		if want := (dataplane.GuestAddress{MAC: want, IP: at}); !slices.Contains(r.guard.rules.Holders, want) {
+			t.Errorf("%s: the guard knows %v, want %v", when, r.guard.rules.Holders, want)
+		}
+	}
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: one, IP: at, Port: "tap1"}})
+	holds("leased", one)
+	r.plan.Guard.Guests = nil // with the guard off, no other is believed either
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: two, IP: at, Port: "tap2"}})
+	r.plan = parse(t, leasingDocument, "leaf1").plan
+	holds("leased to another while the first is there", one)
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: one, Port: "tap1", Aged: true}})
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: two, IP: at, Port: "tap2"}})
+	holds("leased to another when the first is silent", two)
+}
+
+// TestGuestsAreAnsweredByDHCPv6 has guests be answered where routers are
+// advertised, and be given addresses where the document asks for it.
+func TestGuestsAreAnsweredByDHCPv6(t *testing.T) {
+	r := began(t)
+	r.adopt(parse(t, testDocument+`segments:
+  given:
+    vni: 7
+    nodes: [leaf1]
+    prefix6: "fd00:7::/64"
+    gateway: {address6: "fd00:7::1"}
+    ntp: [192.0.2.123, "2001:db8::123"]
+    dhcp6:
+      range: "fd00:7::1:0-fd00:7::1:ff"
+      lease: 20m
+      reservations: {web1: {mac: "02:00:00:00:00:01", address: "fd00:7::10"}, db1: {duid: "00:03:00:01:02:00:00:00:00:02", address: "fd00:7::11"}}
+  made: {vni: 8, nodes: [leaf1], prefix: 172.16.8.0/24, prefix6: "fd00:8::/64", gateway: {address: 172.16.8.1, address6: "fd00:8::1"}}
+  silent: {vni: 9, nodes: [leaf1], prefix6: "fd00:9::/64", gateway: {address6: "fd00:9::1"}, ra: off}
+`, "leaf1"), nil)
+	r.step()
+	a, p := netip.MustParseAddr, netip.MustParsePrefix
+	want := []dhcp.Segment{
+		{
+			Name: "given", VNI: 7, Prefix: p("fd00:7::/64"), Server: a("fe80::68:ff:fe00:7"), Router: a("fd00:7::1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 7},
+			Ranges: []dhcp.Range{{First: a("fd00:7::1:0"), Last: a("fd00:7::1:ff")}},
+			Reservations: []dhcp.Reservation{
+				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("fd00:7::10"), Hostname: "web1"},
+				{Client: "\x00\x03\x00\x01\x02\x00\x00\x00\x00\x02", Address: a("fd00:7::11"), Hostname: "db1"},
+			},
+			Lease: 20 * time.Minute, Grace: time.Hour, MTU: 1450,
+			DNS: []netip.Addr{a("fd00:7::1")}, Search: []string{"given.apollo"}, NTP: []netip.Addr{a("2001:db8::123")},
+		},
+		{
+			Name: "made", VNI: 8, Prefix: p("fd00:8::/64"), Server: a("fe80::68:ff:fe00:8"), Router: a("fd00:8::1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 8},
+			MTU: 1450, DNS: []netip.Addr{a("fd00:8::1")}, Search: []string{"made.apollo"},
+		},
+	}
+	if diff := cmp.Diff(want, r.dhcp.segments, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Error(diff)
+	}
+	if got := r.dhcp.filtered; len(got) != 2 || got[0].Name != "given" || got[1].Name != "made" || !got[0].DHCP6 || got[0].DHCP {
+		t.Errorf("kept here are the requests of %+v", got)
+	}
+	managed := map[uint32]bool{}
+	for _, s := range r.routers.segments {
+		managed[s.VNI] = s.Managed
+	}
+	if diff := cmp.Diff(map[uint32]bool{7: true, 8: false}, managed); diff != "" {
+		t.Error("guests are told to ask for addresses:", diff)
+	}
+	if names := r.dns.desired.Names; !slices.ContainsFunc(names, func(n dns.Name) bool {
+		return n.Name == "web1" && n.Segment == "given" && slices.Equal(n.Addresses, []netip.Addr{a("fd00:7::10")})
+	}) {
+		t.Errorf("names are %+v", names)
 	}
 }

@@ -86,6 +86,7 @@ type guardKeeper interface {
 	Set(dataplane.Guard)
 	Problem() (string, time.Time)
 	Drops() ([]dataplane.GuardDrop, error)
+	Withdraw(context.Context) error
 }
 
 // settling is how long a guest has to be behind a port until others are kept

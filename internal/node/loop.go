@@ -12,6 +12,7 @@ import (
 	"frond/internal/bfd"
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
+	"frond/internal/dns"
 	"frond/internal/plan"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -35,6 +36,7 @@ type parts struct {
 	way        uplinkWatch
 	nat        sourceNAT
 	guard      guardKeeper
+	nameServer nameServer
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -116,6 +118,7 @@ type told struct {
 	speaker   bgp.Desired // but for the segments' routes
 	routes    bool        // whether these were told as they are now
 	next      time.Time   // when they may be told again, at the earliest
+	names     dns.Desired
 }
 
 func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
@@ -165,7 +168,9 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			handed, l.handing = true, nil
 		case <-l.held.Changed():
 		case bound := <-l.addresses.Bound():
-			l.segments.stations.Observe(dataplane.LocalAddresses(bound))
+			l.leased(bound)
+		case named := <-l.addresses.Named():
+			l.named(named)
 		case <-adopted:
 			l.adopted, adopted = true, nil
 		case event, ok := <-links:
@@ -212,6 +217,7 @@ func deaf(work context.Context) error {
 func (l *loop) nextDue() time.Time {
 	next := sooner(l.leaving, l.guarded.due)
 	next = sooner(next, l.guarded.settles)
+	next = sooner(next, l.leases.retry)
 	if former := l.gateways.former; len(former) > 0 {
 		next = sooner(next, former[0].until)
 	}
@@ -310,7 +316,8 @@ func (l *loop) apply(now time.Time) {
 	l.applySegments()
 	l.applyAdvertisements()
 	l.applyGuard(now)
-	l.applyDHCP()
+	l.applyDHCP(now)
+	l.applyNames()
 	l.tellSpeaker(now)
 	l.judge(now)
 }

@@ -25,6 +25,7 @@ import (
 	"frond/internal/bgp/native"
 	"frond/internal/dataplane"
 	"frond/internal/dhcp"
+	"frond/internal/dns"
 	"frond/internal/gateway"
 	"frond/internal/kernel"
 	"frond/internal/ra"
@@ -155,6 +156,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.addresses = addresses
 	routers := advertise.New(guests, n.log)
 	network := api.NewNetwork(n, n.log)
+	names := dns.New(n.log)
 	holding, letGo := context.WithCancel(work)
 	defer letGo()
 	free := make(chan struct{})
@@ -162,6 +164,7 @@ func (n *Node) Run(ctx context.Context) error {
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
 		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, network: network,
+		nameServer: names,
 	}, n.first, n.cfg.PKI, n.log)
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
@@ -174,6 +177,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "guard", guarding.Run))
 	group.Go(part(work, "DHCP", addresses.Run))
+	group.Go(part(work, "DNS", names.Run))
 	group.Go(part(work, "router advertisements", routers.Run))
 	group.Go(part(work, "API over the network", network.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
@@ -197,7 +201,7 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 		silence()
 		<-silent
-		n.leaveErr = leave(liveness, plane, overlay, nat, guarding, target)
+		n.leaveErr = l.leave()
 		close(n.left)
 		return n.leaveErr
 	})

@@ -63,6 +63,7 @@ type rig struct {
 	guard   *fakeGuard
 	dhcp    *fakeAddresses
 	network *fakeNetwork
+	dns     *fakeNameServer
 	order   []string
 }
 
@@ -73,7 +74,7 @@ func newRig(t *testing.T) *rig {
 	r.bfd = &fakeLiveness{events: make(chan bfd.State)}
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
-	r.routers = &fakeAdvertiser{}
+	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
 	r.network = &fakeNetwork{}
@@ -81,7 +82,7 @@ func newRig(t *testing.T) *rig {
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
 		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
-		network: r.network,
+		network: r.network, nameServer: r.dns,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r
@@ -355,9 +356,10 @@ type fakeNAT struct {
 	refreshed int
 }
 
-func (f *fakeNAT) Set(m dataplane.Masquerade)   { f.desired = m }
-func (f *fakeNAT) Refresh()                     { f.refreshed++ }
-func (f *fakeNAT) Problem() (string, time.Time) { return f.problem, time.Time{} }
+func (f *fakeNAT) Set(m dataplane.Masquerade)     { f.desired = m }
+func (f *fakeNAT) Withdraw(context.Context) error { return nil }
+func (f *fakeNAT) Refresh()                       { f.refreshed++ }
+func (f *fakeNAT) Problem() (string, time.Time)   { return f.problem, time.Time{} }
 
 // fakeGuard notes the rules.
 type fakeGuard struct {
@@ -368,6 +370,7 @@ type fakeGuard struct {
 
 func (f *fakeGuard) Set(g dataplane.Guard)                 { f.rules, f.sets = g, f.sets+1 }
 func (f *fakeGuard) Problem() (string, time.Time)          { return "", time.Time{} }
+func (f *fakeGuard) Withdraw(context.Context) error        { return nil }
 func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil }
 
 // fakeAddresses notes which guests are answered.
@@ -382,6 +385,7 @@ type fakeAddresses struct {
 func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
 func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.remote = n }
 func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
+func (f *fakeAddresses) Named() <-chan []dhcp.Named                        { return nil }
 func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }
 func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return nil }
 func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
@@ -395,3 +399,4 @@ func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {
 type fakeAdvertiser struct{ segments []advertise.Segment }
 
 func (f *fakeAdvertiser) SetSegments(s []advertise.Segment) { f.segments = s }
+func (f *fakeAdvertiser) Withdraw(context.Context) error    { return nil }

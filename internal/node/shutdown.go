@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"frond/internal/bgp"
-	"frond/internal/dataplane"
 )
 
 // How long peers have to move their traffic away before this node leaves
@@ -32,10 +31,12 @@ func (l *loop) beginLeaving() {
 	l.log.Info("leaving the fabric", "drain", time.Until(l.leaving).Round(time.Millisecond))
 }
 
-// leave takes away all that is frond's, after BGP has said goodbye: first BFD,
-// so that no peer takes what follows for a failure, then the kernel's part.
-func leave(l liveness, plane dataPlane, segments overlay, nat *dataplane.NAT, guard *dataplane.Guarding, filter requestFilter) error {
+// leave takes away all that is frond's, after BGP has said goodbye: guests'
+// routers, then BFD, so that no peer takes what follows for a failure, then the
+// kernel's part.
+func (p parts) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
-	return errors.Join(l.Stop(ctx), segments.Withdraw(ctx), plane.Withdraw(ctx), nat.Withdraw(ctx), guard.Withdraw(ctx), filter.SetRequests(nil))
+	return errors.Join(p.advertiser.Withdraw(ctx), p.liveness.Stop(ctx), p.overlay.Withdraw(ctx), p.plane.Withdraw(ctx),
+		p.nat.Withdraw(ctx), p.guard.Withdraw(ctx), p.requests.SetRequests(nil))
 }

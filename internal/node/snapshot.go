@@ -20,6 +20,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeStore(now)
 	l.judgeGateways(now)
 	l.judgeDHCP(now)
+	l.judgeNames()
 	l.judgeUplink()
 	l.judgeGuard(now)
 	l.judgeNetwork()

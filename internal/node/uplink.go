@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,6 +26,7 @@ type sourceNAT interface {
 	Set(dataplane.Masquerade)
 	Refresh()
 	Problem() (string, time.Time)
+	Withdraw(context.Context) error
 }
 
 // exit is what the loop knows of the node's way out of the fabric.

@@ -17,6 +17,8 @@ type Advertisement struct {
 	MTU     int
 	DNS     []netip.Addr // of IPv6
 	Search  []string
+	// Managed has guests ask for their addresses by DHCPv6, and make none.
+	Managed bool
 }
 
 // Advertisements are those of the segments of this node that have a gateway
@@ -31,14 +33,8 @@ func (p *Plan) Advertisements(portMTU int) []Advertisement {
 			Name: s.Name, VNI: s.VNI, Elected: s.Gateway.Elected,
 			Router: s.Gateway.LinkLocal.Addr(), MAC: s.BridgeMAC(), Prefix: s.Gateway.Address6.Masked(), MTU: s.MTU,
 		}
-		if d := p.segments[i].DHCP; d != nil {
-			a.Search = d.Search
-			for _, server := range d.DNS {
-				if server.Is6() {
-					a.DNS = append(a.DNS, server)
-				}
-			}
-		}
+		a.Search, a.Managed = p.search(p.segments[i]), p.segments[i].DHCP6 != nil
+		a.DNS = only(netip.Addr.Is6, p.segments[i].Resolvers())
 		all = append(all, a)
 	}
 	return all

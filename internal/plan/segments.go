@@ -35,7 +35,8 @@ func (p *Plan) Segments(portMTU int) []dataplane.Segment {
 			MACLimit:  s.MACLimit,
 			Gateway:   gateway(s),
 			DHCP:      s.DHCP != nil,
-			Advertise: gateway(s).Address6.IsValid(),
+			DHCP6:     informs(s),
+			Advertise: s.RA && gateway(s).Address6.IsValid(),
 		})
 	}
 	return segments
