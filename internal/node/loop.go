@@ -93,6 +93,7 @@ type loop struct {
 	advertised advertised
 	exit       exit
 	guarded    guarded
+	answering  answering
 	leases     leases
 
 	adopted   bool      // the kernel was looked at
@@ -247,7 +248,7 @@ func (l *loop) linksChanged(event dataplane.Event) {
 	l.plane.Observe(event)
 	if changed, ok := event.(dataplane.LinksChanged); ok {
 		l.links = changed.Links
-		l.guarded.changed = true
+		l.guarded.changed, l.answering.links = true, true
 	}
 }
 

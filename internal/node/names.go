@@ -20,8 +20,18 @@ type nameServer interface {
 	Report() []dns.Problem
 }
 
+// answering is what answers to guests' questions follow from.
+type answering struct {
+	shape shape
+	links bool // these have changed
+}
+
 // applyNames has guests' questions answered.
 func (l *loop) applyNames() {
+	if !l.reshaped(&l.answering.shape) && !l.answering.links {
+		return
+	}
+	l.answering.links = false
 	if d := l.naming(); !reflect.DeepEqual(d, l.told.names) {
 		l.nameServer.Set(d)
 		l.told.names = d
