@@ -1,6 +1,7 @@
 package versus
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,5 +95,22 @@ func TestMerge(t *testing.T) {
 	want := []Result{row(0, 0, "old"), row(1, 0, "new"), row(2, 0, "new")}
 	if diff := cmp.Diff(want, Merge(older, newer)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	all, err := Choose(nil)
+	if err != nil || len(all) != len(Events()) {
+		t.Errorf("none named: %d events, %v; want all", len(all), err)
+	}
+	chosen, err := Choose([]string{"cut", "start"})
+	if err != nil || len(chosen) != 2 || chosen[0].Name != "cut" {
+		t.Errorf("two named: %v, %v", chosen, err)
+	}
+	if _, err := Choose([]string{"cat"}); err == nil || !strings.Contains(err.Error(), `no event "cat": there are start, start-4x8, cut,`) {
+		t.Errorf("a wrong name: %v", err)
+	}
+	if _, err := Choose(Quick()); err != nil {
+		t.Error(err)
 	}
 }

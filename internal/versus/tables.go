@@ -54,6 +54,14 @@ func tableEvents() (events []Event) {
 				{"idle: memory of a spine's daemons", "MiB", Goal{Ratio: 1}},
 				{"idle: processor time of 5 nodes", "% of a core", Goal{Ratio: 1}},
 			},
+		},
+		Event{
+			Name: "idle-bfd", Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, BFD: 100 * time.Millisecond}, measure: idle,
+			Rows: []Row{
+				{"idle, BFD 100 ms × 3 for all: memory of a leaf's daemons", "MiB", Goal{Ratio: 1}},
+				{"idle, BFD 100 ms × 3 for all: memory of a spine's daemons", "MiB", Goal{Ratio: 1}},
+				{"idle, BFD 100 ms × 3 for all: processor time of 5 nodes", "% of a core", Goal{Ratio: 1}},
+			},
 		})
 }
 
