@@ -84,7 +84,7 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	if s.MACs > 0 {
 		text = strings.Replace(text, "{vni: 100,", fmt.Sprintf("{vni: 100, mac_limit: %d,", s.MACs), 1)
 	}
-	l, err := lab.Up(ctx, lab.Lab{Name: c.lab, Topology: topology}, lab.Source{Content: []byte(text)}, func(string, int, int) {})
+	l, err := lab.Up(ctx, lab.Lab{Name: c.lab, Topology: topology, Taps: true}, lab.Source{Content: []byte(text)}, func(string, int, int) {})
 	if err != nil {
 		return nil, err
 	}

@@ -40,8 +40,15 @@ func cutAndMend(ctx context.Context, f *Fabric) ([]Sample, error) {
 	return []Sample{milliseconds(cut.Worst().Outage), {Value: float64(mend.Lost())}, again}, nil
 }
 
+// unobserved is how long nobody looks into the kernels after something has
+// happened: to list their tables takes processor time from those who repair.
+const unobserved = 500 * time.Millisecond
+
 // settled waits until the routes are as what is left of the cables gives them.
 func (f *Fabric) settled(ctx context.Context) error {
+	if err := wait(ctx, unobserved); err != nil {
+		return err
+	}
 	whole, err := f.whole(ctx, atFirst)
 	if err == nil && !whole {
 		err = fmt.Errorf("%s has not settled after %s", f.Name, atFirst)
