@@ -75,6 +75,10 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 		})
 	}
 	text := string(lab.WithSegment(lab.Document(c.lab, topology), topology, false))
+	if s.Behind > 0 {
+		// More prefixes than a document can name, of a router that is not frond's.
+		text += "guard: {routes: false}\n"
+	}
 	if s.BFD > 0 {
 		text = strings.Replace(text, "nodes:\n", fmt.Sprintf("  bfd: {interval: %s, multiplier: 3}\nnodes:\n", s.BFD), 1)
 	}

@@ -80,6 +80,7 @@ type Goal struct {
 	Set     bool
 	AtLeast float64 // instead of AtMost: of the minimum
 	Ratio   float64 // at most this part of the best of the others; 0: no matter
+	Beside  string  // instead of the best, the other of that name
 }
 
 func (g Goal) String() string {
@@ -95,7 +96,7 @@ func (g Goal) String() string {
 		parts = append(parts, "≥ "+number(g.AtLeast))
 	}
 	if g.Ratio > 0 {
-		parts = append(parts, "≤ "+number(g.Ratio)+" × the best other")
+		parts = append(parts, "≤ "+number(g.Ratio)+" × "+cmp.Or(g.Beside, "the best other"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -103,7 +104,9 @@ func (g Goal) String() string {
 // judge compares the first contender's figure with the goal.
 func (r *Result) judge(g Goal) {
 	r.Goal = g.String()
-	others := slices.DeleteFunc(slices.Clone(r.Of[1:]), func(f Figure) bool { return !f.measured() })
+	others := slices.DeleteFunc(slices.Clone(r.Of[1:]), func(f Figure) bool {
+		return !f.measured() || g.Beside != "" && f.Contender != g.Beside
+	})
 	if r.Goal == "" || g.Ratio > 0 && len(others) == 0 && !g.Set {
 		return
 	}
