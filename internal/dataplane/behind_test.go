@@ -49,6 +49,7 @@ func TestRoutesBehindANode(t *testing.T) {
 		if len(ops) != 1 || !slices.Equal(forwards[prefix(1)], want[prefix(1)]) {
 			t.Errorf("at once: %v and then %v, want one group to change", ops, forwards[prefix(1)])
 		}
+		r.Resync()
 		synctest.Wait()
 		wantForwards(t, kernel, want)
 

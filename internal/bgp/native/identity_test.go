@@ -24,7 +24,13 @@ func TestLossOfNeighborIsToldFirst(t *testing.T) {
 	other.idle = true
 
 	o.removeNeighbor(lost, ceaseDeconfigured)
-	for _, body := range split(t, <-other.session.out) {
+	var first []byte
+	select {
+	case first = <-other.session.out:
+	default:
+		t.Fatal("nothing is told before the rest is forgotten too")
+	}
+	for _, body := range split(t, first) {
 		u, fault := decodeUpdate(body, everything, &attributeCache{})
 		if fault != nil {
 			t.Fatal(fault)
