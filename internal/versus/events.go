@@ -71,7 +71,8 @@ func Events() []Event {
 			Rows: []Row{{"a guest moves and just goes on sending: outage", "ms", Goal{Ratio: 0.2}}},
 		},
 	)
-	return append(events, tableEvents()...)
+	events = append(append(events, tableEvents()...), bandwidthEvent())
+	return append(events, growEvents()...)
 }
 
 // Quick are the events for a look within minutes: those that leave FRR's fabrics

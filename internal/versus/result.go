@@ -80,6 +80,7 @@ type Goal struct {
 	Set     bool
 	AtLeast float64 // instead of AtMost: of the minimum
 	Ratio   float64 // at most this part of the best of the others; 0: no matter
+	Share   float64 // at least this part of the best of the others, where more is better
 	Beside  string  // instead of the best, the other of that name
 }
 
@@ -98,6 +99,9 @@ func (g Goal) String() string {
 	if g.Ratio > 0 {
 		parts = append(parts, "≤ "+number(g.Ratio)+" × "+cmp.Or(g.Beside, "the best other"))
 	}
+	if g.Share > 0 {
+		parts = append(parts, "≥ "+number(g.Share)+" × the best other")
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -107,7 +111,7 @@ func (r *Result) judge(g Goal) {
 	others := slices.DeleteFunc(slices.Clone(r.Of[1:]), func(f Figure) bool {
 		return !f.measured() || g.Beside != "" && f.Contender != g.Beside
 	})
-	if r.Goal == "" || g.Ratio > 0 && len(others) == 0 && !g.Set {
+	if r.Goal == "" || g.Ratio+g.Share > 0 && len(others) == 0 && !g.Set {
 		return
 	}
 	own := r.Of[0]
@@ -121,6 +125,10 @@ func (r *Result) judge(g Goal) {
 	if g.Ratio > 0 && len(others) > 0 {
 		best := slices.MinFunc(others, func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
 		met = met && own.Median.Value <= g.Ratio*best.Median.Value
+	}
+	if g.Share > 0 && len(others) > 0 {
+		best := slices.MaxFunc(others, func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
+		met = met && own.Median.Value >= g.Share*best.Median.Value
 	}
 	r.Verdict = "missed"
 	if met {

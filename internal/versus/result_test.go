@@ -63,6 +63,8 @@ func TestJudge(t *testing.T) {
 		{"nothing", Goal{Set: true}, figures(samples(0, 0, 1)), "met"},
 		{"both", Goal{Set: true, AtMost: 15, Ratio: 1}, figures(samples(10), samples(5)), "missed"},
 		{"others that failed do not count", Goal{Ratio: 0.5}, figures(samples(2), nil, samples(3)), "missed"},
+		{"as much as the best other", Goal{Share: 0.9}, figures(samples(9), samples(8), samples(10)), "met"},
+		{"less than the best other", Goal{Share: 0.9}, figures(samples(8.9), samples(8), samples(10)), "missed"},
 		{"one other alone", Goal{Ratio: 1, Beside: "other"}, append(figures(samples(2), samples(3)), summarize("better", samples(1), nil)), "met"},
 		{"all others failed", Goal{Ratio: 0.5}, figures(samples(2), nil), ""},
 		{"failed", Goal{Set: true, AtMost: 2}, figures(nil, samples(3)), "missed"},
