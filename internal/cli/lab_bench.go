@@ -49,10 +49,10 @@ measured one by one. It brings up labs of its own, and removes them.`,
 			defer p.end()
 			report, measured, err := bench(cmd.Context(), flags, p.step)
 			p.end()
-			if err != nil {
+			if len(measured) == 0 {
 				return err
 			}
-			return errors.Join(printf(cmd, "%s", report.Markdown()), versus.Failure(measured))
+			return errors.Join(printf(cmd, "%s", report.Markdown()), err, versus.Failure(measured))
 		},
 	}
 	cmd.Flags().StringSliceVar(&flags.events, "event", nil, "which events to measure (default: all)")
@@ -103,10 +103,10 @@ func bench(ctx context.Context, flags benchFlags, progress func(step string, don
 	report.Machine.FRR = cmp.Or(report.Machine.FRR, older.Machine.FRR)
 	report.Machine.Keepalived = cmp.Or(report.Machine.Keepalived, older.Machine.Keepalived)
 	report.Results = versus.Merge(older.Results, results)
-	if err != nil || flags.into == "" {
-		return report, results, err
+	if flags.into != "" && len(results) > 0 { // interrupted or not
+		err = errors.Join(err, writeReport(flags.into, report))
 	}
-	return report, results, writeReport(flags.into, report)
+	return report, results, err
 }
 
 // readReport reads what an earlier run has left; nothing is no error.

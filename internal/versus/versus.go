@@ -58,10 +58,11 @@ type Sample struct {
 func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	var results []Result
 	for _, e := range cfg.Events {
-		results = append(results, cfg.event(ctx, e)...)
+		r := cfg.event(ctx, e)
 		if err := ctx.Err(); err != nil {
-			return results, err
+			return results, err // without the event that was cut short
 		}
+		results = append(results, r...)
 	}
 	return results, nil
 }
