@@ -88,7 +88,7 @@ type member struct {
 func (g *grouping) sharings() map[netip.Prefix]sharing {
 	all := make(map[netip.Prefix]sharing)
 	for set, p := range g.paths {
-		if !set.behind.IsValid() || p.id == 0 || len(set.legs) < 2 {
+		if !set.behind.IsValid() || len(set.legs) < 2 {
 			continue
 		}
 		s, ok := all[set.behind]
@@ -96,11 +96,18 @@ func (g *grouping) sharings() map[netip.Prefix]sharing {
 			s = sharing{legs: g.in.routes.legs(set.behind), groups: make(map[uint32][]member)}
 			all[set.behind] = s
 		}
+		var members []member
 		ids := membersOf(p.key)
 		for _, leg := range set.legs {
 			if id := g.legs[leg]; slices.Contains(ids, id) {
-				s.groups[p.id] = append(s.groups[p.id], member{leg, id})
+				members = append(members, member{leg, id})
 			}
+		}
+		if p.id != 0 {
+			s.groups[p.id] = members
+		}
+		for id := range p.others {
+			s.groups[id] = members
 		}
 	}
 	return all

@@ -72,6 +72,23 @@ func TestRoutesBehindANode(t *testing.T) {
 	})
 }
 
+// Routes of one node that came to be spread over several groups leave all of
+// these.
+func TestRoutesBehindANodeInTwoGroups(t *testing.T) {
+	legs := map[uint32]NextHop{idA: legA, idB: legB}
+	now := state(legs, map[uint32][]uint32{idG: {idA, idB}, idH: {idA, idB}}, idG, idH)
+	in := intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess), complete: true}
+	for _, u := range []RouteUpdate{toNode(legA, legB), behind(route(1, legA, legB)), behind(route(2, legA, legB))} {
+		in.update(u, time.Time{})
+	}
+	groups := diff(now, &in, new(idAllocator)).sharings[node].groups
+	for _, id := range []uint32{idG, idH} {
+		if got := remaining(groups[id], []NextHop{legA}); !slices.Equal(got, []uint32{idB}) {
+			t.Errorf("group %#x would be left with %v, want %v", id, got, []uint32{idB})
+		}
+	}
+}
+
 func TestLegThatReturnsIsUsedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kernel := newFakeKernel("a", "b")

@@ -122,8 +122,9 @@ func diffRoutes(now *State, in *intent, g *grouping) routeChanges {
 	r := routeChanges{used: make(map[uint32]bool)}
 	for prefix, want := range in.routes.routes {
 		have, installed := now.Routes[prefix]
-		key := g.paths[want.set].key
-		if installed && have.Source == want.source && key != "" && g.members[have.NextHopID] == key {
+		p := g.paths[want.set]
+		if installed && have.Source == want.source && p.key != "" && g.members[have.NextHopID] == p.key {
+			p.refer(have.NextHopID)
 			r.used[have.NextHopID] = true
 			r.right++
 			continue

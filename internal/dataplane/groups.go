@@ -36,6 +36,20 @@ type grouping struct {
 type paths struct {
 	key string // of the legs that work, empty if none does
 	id  uint32 // 0: not known yet, or none to be had
+	// others are objects with the same members that routes refer to as well,
+	// and may go on to.
+	others map[uint32]struct{}
+}
+
+// refer notes that a route refers to an object.
+func (p *paths) refer(id uint32) {
+	if id == p.id {
+		return
+	}
+	if p.others == nil {
+		p.others = make(map[uint32]struct{})
+	}
+	p.others[id] = struct{}{}
 }
 
 func newGrouping(now *State, in *intent, ids *idAllocator) *grouping {
