@@ -36,6 +36,9 @@ each of eight flows shows what is lost; the worst flow counts. Each cell is
 median [minimum–maximum]. FRR runs twice, with its datacenter profile and tuned;
 goals compare with the better.
 
+What fails is told in the table, with its reason; the exit code is 1 if it was
+frond.
+
 The table is Markdown. --into keeps the results as JSON as well: rows that are
 there of earlier runs and are not measured now stay, so that the events can be
 measured one by one. It brings up labs of its own, and removes them.`,
@@ -44,12 +47,12 @@ measured one by one. It brings up labs of its own, and removes them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p := newProgress(cmd.ErrOrStderr())
 			defer p.end()
-			report, err := bench(cmd.Context(), flags, p.step)
+			report, measured, err := bench(cmd.Context(), flags, p.step)
 			p.end()
-			if err != nil {
+			if len(measured) == 0 {
 				return err
 			}
-			return printf(cmd, "%s", report.Markdown())
+			return errors.Join(printf(cmd, "%s", report.Markdown()), err, versus.Failure(measured))
 		},
 	}
 	cmd.Flags().StringSliceVar(&flags.events, "event", nil, "which events to measure (default: all)")
@@ -60,7 +63,8 @@ measured one by one. It brings up labs of its own, and removes them.`,
 	return cmd
 }
 
-func bench(ctx context.Context, flags benchFlags, progress func(step string, done, total int)) (versus.Report, error) {
+// bench gives the report, and of its results those that were measured now.
+func bench(ctx context.Context, flags benchFlags, progress func(step string, done, total int)) (versus.Report, []versus.Result, error) {
 	if flags.quick {
 		flags.repeat = quickly
 		if len(flags.events) == 0 {
@@ -68,29 +72,29 @@ func bench(ctx context.Context, flags benchFlags, progress func(step string, don
 		}
 	}
 	if flags.repeat < 1 {
-		return versus.Report{}, usageError{errors.New("--repeat: want at least 1")}
+		return versus.Report{}, nil, usageError{errors.New("--repeat: want at least 1")}
 	}
 	events, err := versus.Choose(flags.events)
 	if err != nil {
-		return versus.Report{}, usageError{err}
+		return versus.Report{}, nil, usageError{err}
 	}
 	older, err := readReport(flags.into)
 	if err != nil {
-		return versus.Report{}, err
+		return versus.Report{}, nil, err
 	}
 	binary, err := os.Executable()
 	if err != nil {
-		return versus.Report{}, fmt.Errorf("find this program: %w", err)
+		return versus.Report{}, nil, fmt.Errorf("find this program: %w", err)
 	}
 	cfg := versus.Config{Binary: binary, Events: events, Contenders: []versus.Contender{versus.Frond()}, Repeat: flags.repeat, Progress: progress}
 	report := versus.Report{Machine: versus.ThisMachine(release)}
 	if !flags.alone {
 		if report.Machine.FRR, err = versus.FRRVersion(ctx); err != nil {
-			return versus.Report{}, err
+			return versus.Report{}, nil, err
 		}
 		if versus.NeedsKeepalived(events) {
 			if report.Machine.Keepalived, err = versus.KeepalivedVersion(ctx); err != nil {
-				return versus.Report{}, err
+				return versus.Report{}, nil, err
 			}
 		}
 		cfg.Contenders = append(cfg.Contenders, versus.FRR()...)
@@ -99,10 +103,10 @@ func bench(ctx context.Context, flags benchFlags, progress func(step string, don
 	report.Machine.FRR = cmp.Or(report.Machine.FRR, older.Machine.FRR)
 	report.Machine.Keepalived = cmp.Or(report.Machine.Keepalived, older.Machine.Keepalived)
 	report.Results = versus.Merge(older.Results, results)
-	if err != nil || flags.into == "" {
-		return report, err
+	if flags.into != "" && len(results) > 0 { // interrupted or not
+		err = errors.Join(err, writeReport(flags.into, report))
 	}
-	return report, writeReport(flags.into, report)
+	return report, results, err
 }
 
 // readReport reads what an earlier run has left; nothing is no error.

@@ -41,6 +41,10 @@ type NextHop struct {
 type Route struct {
 	Prefix   netip.Prefix
 	NextHops []NextHop
+	// Behind is the loopback of the node that all next hops lead to next, if
+	// that is the same one; zero: it is not. Legs that the route to Behind
+	// loses, this one is about to lose too.
+	Behind netip.Prefix
 	// Source is the address that the node itself speaks from, its loopback
 	// of the prefix's family; the zero Addr leaves the choice to the kernel.
 	Source netip.Addr

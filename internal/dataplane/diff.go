@@ -12,6 +12,7 @@ type intent struct {
 	routes   *routeTable
 	failed   map[NextHop]struct{} // legs that must carry nothing
 	complete bool                 // what is not desired is to go
+	guesses  map[netip.Prefix]guess
 
 	// refused are the operations that failed since the kernel was last
 	// looked at: not tried again before the next look.
@@ -45,6 +46,8 @@ type changes struct {
 	adds    [][]Op
 	deletes []Op // only after all of adds, or packets would be lost
 	right   int  // desired routes that the kernel holds as they should be
+
+	sharings map[netip.Prefix]sharing
 }
 
 // diff computes what has to change. It is pure but for the ids it draws.
@@ -56,7 +59,7 @@ func diff(now *State, in *intent, ids *idAllocator) changes {
 	addToUplink, deleteFromPorts := diffUplink(now, in)
 	g := newGrouping(now, in, ids)
 	r := diffRoutes(now, in, g)
-	c := changes{right: r.right}
+	c := changes{right: r.right, sharings: g.sharings()}
 	// Routes leave a group before it changes under them; all others are
 	// set after the groups, which move many at once.
 	c.adds = [][]Op{
@@ -119,8 +122,9 @@ func diffRoutes(now *State, in *intent, g *grouping) routeChanges {
 	r := routeChanges{used: make(map[uint32]bool)}
 	for prefix, want := range in.routes.routes {
 		have, installed := now.Routes[prefix]
-		key := g.paths[want.set].key
-		if installed && have.Source == want.source && key != "" && g.members[have.NextHopID] == key {
+		p := g.paths[want.set]
+		if installed && have.Source == want.source && p.key != "" && g.members[have.NextHopID] == p.key {
+			p.refer(have.NextHopID)
 			r.used[have.NextHopID] = true
 			r.right++
 			continue

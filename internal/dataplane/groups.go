@@ -36,6 +36,20 @@ type grouping struct {
 type paths struct {
 	key string // of the legs that work, empty if none does
 	id  uint32 // 0: not known yet, or none to be had
+	// others are objects with the same members that routes refer to as well,
+	// and may go on to.
+	others map[uint32]struct{}
+}
+
+// refer notes that a route refers to an object.
+func (p *paths) refer(id uint32) {
+	if id == p.id {
+		return
+	}
+	if p.others == nil {
+		p.others = make(map[uint32]struct{})
+	}
+	p.others[id] = struct{}{}
 }
 
 func newGrouping(now *State, in *intent, ids *idAllocator) *grouping {
@@ -64,15 +78,24 @@ func newGrouping(now *State, in *intent, ids *idAllocator) *grouping {
 // findPaths reduces every set to the legs that work, and makes the missing ones.
 func (g *grouping) findPaths() {
 	for _, set := range g.in.routes.sorted() {
-		ids := make([]uint32, 0, len(set.legs))
-		for _, leg := range set.legs {
-			if id := g.leg(leg); id != 0 {
-				ids = append(ids, id)
-			}
+		key := g.workingKey(without(set.legs, g.in.guesses[set.behind].legs))
+		if key == "" {
+			key = g.workingKey(set.legs)
 		}
-		slices.Sort(ids)
-		g.paths[set] = &paths{key: membersKey(ids)}
+		g.paths[set] = &paths{key: key}
 	}
+}
+
+// workingKey names those of legs that work.
+func (g *grouping) workingKey(legs []NextHop) string {
+	ids := make([]uint32, 0, len(legs))
+	for _, leg := range legs {
+		if id := g.leg(leg); id != 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return membersKey(ids)
 }
 
 // leg returns the id of a leg, 0 if it must not or cannot carry anything now.

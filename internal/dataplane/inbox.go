@@ -57,6 +57,7 @@ func (r *Reconciler) UpdateRoutes(updates []RouteUpdate) {
 			r.log.Warn("ignored a route whose prefix is none", "prefix", u.Prefix)
 		}
 	}
+	r.leaveAtOnce(updates)
 	r.wish(func(w *wishes) {
 		if w.routes == nil {
 			w.routes = make(map[netip.Prefix]RouteUpdate, len(updates))

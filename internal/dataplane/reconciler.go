@@ -47,6 +47,7 @@ type Reconciler struct {
 	mu       sync.RWMutex // guards what follows
 	state    *State       // written by the holder of work only
 	failing  failing
+	sharings map[netip.Prefix]sharing
 	before   []NextHop // AdoptedNextHops
 	right    int
 	summary  Report // its counts of what is desired
@@ -61,7 +62,7 @@ func NewReconciler(target Target, log *slog.Logger) *Reconciler {
 		log:     log,
 		wake:    make(chan struct{}, 1),
 		adopted: make(chan struct{}),
-		intent:  intent{routes: newRouteTable(), refused: make(map[opKey]error), raised: make(map[string]bool)},
+		intent:  intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess), refused: make(map[opKey]error), raised: make(map[string]bool)},
 		pause:   resyncFirst,
 		state:   newState(),
 		failing: newFailing(),
@@ -100,7 +101,11 @@ func (r *Reconciler) step(ctx context.Context) time.Duration {
 		r.reconcile(ctx)
 		r.callDone(ctx)
 	}
-	return max(time.Until(r.dumpDue()), 0)
+	due := r.dumpDue()
+	if end := r.intent.endGuesses(time.Now()); !end.IsZero() && end.Before(due) {
+		due = end
+	}
+	return max(time.Until(due), 0)
 }
 
 // callDone tells those who wait that the kernel is as they asked for.
@@ -195,6 +200,7 @@ func (r *Reconciler) reconcile(ctx context.Context) {
 		r.readSysctls()
 		c := diff(r.state, &r.intent, &r.ids)
 		r.setRight(c.right)
+		r.share(c.sharings)
 		if len(c.failed) > 0 {
 			r.apply(ctx, c.failed)
 			continue
@@ -267,9 +273,11 @@ func (r *Reconciler) takeInbox() {
 	if wishes.desired != nil {
 		r.intent.desired = *wishes.desired
 	}
+	now := time.Now()
 	for _, update := range wishes.routes {
-		r.intent.routes.update(update)
+		r.intent.update(update, now)
 	}
+	r.intent.endGuesses(now)
 	r.intent.complete = r.intent.complete || wishes.complete
 	r.done = append(r.done, wishes.done...)
 	if wishes.resync || r.concerned(wishes.links, wishes.down) {

@@ -470,6 +470,9 @@ func randomSequence(t *testing.T, random *rand.Rand) {
 			var updates []RouteUpdate
 			for range 1 + random.IntN(20) {
 				u := route(random.IntN(30), nextHops...)
+				if random.IntN(2) == 0 {
+					u.Behind = prefix(random.IntN(3))
+				}
 				updates = append(updates, u)
 				if want[u.Prefix] = u.NextHops; len(u.NextHops) == 0 {
 					delete(want, u.Prefix)

@@ -12,6 +12,7 @@ import (
 type routeTable struct {
 	routes map[netip.Prefix]desiredRoute
 	sets   map[string]*nextHopSet
+	behind map[netip.Prefix]int // sets of routes that are behind each node
 }
 
 type desiredRoute struct {
@@ -23,13 +24,15 @@ type desiredRoute struct {
 type nextHopSet struct {
 	key    string
 	legs   []NextHop // sorted, each once
-	routes int       // that want it
+	behind netip.Prefix
+	routes int // that want it
 }
 
 func newRouteTable() *routeTable {
 	return &routeTable{
 		routes: make(map[netip.Prefix]desiredRoute),
 		sets:   make(map[string]*nextHopSet),
+		behind: make(map[netip.Prefix]int),
 	}
 }
 
@@ -42,10 +45,18 @@ func (t *routeTable) update(u RouteUpdate) {
 		delete(t.routes, u.Prefix)
 		return
 	}
-	t.routes[u.Prefix] = desiredRoute{set: t.acquire(u.NextHops), source: u.Source}
+	t.routes[u.Prefix] = desiredRoute{set: t.acquire(u.NextHops, u.Behind), source: u.Source}
 }
 
-func (t *routeTable) acquire(nextHops []NextHop) *nextHopSet {
+// legs are the next hops that are desired for a prefix.
+func (t *routeTable) legs(prefix netip.Prefix) []NextHop {
+	if r, ok := t.routes[prefix]; ok {
+		return r.set.legs
+	}
+	return nil
+}
+
+func (t *routeTable) acquire(nextHops []NextHop, behind netip.Prefix) *nextHopSet {
 	legs := slices.Clone(nextHops)
 	slices.SortFunc(legs, compareNextHops)
 	legs = slices.Compact(legs)
@@ -55,10 +66,17 @@ func (t *routeTable) acquire(nextHops []NextHop) *nextHopSet {
 		via := leg.Via.As16()
 		key = append(append(append(key, leg.Port...), 0), via[:]...)
 	}
+	if behind.IsValid() {
+		node := behind.Addr().As16()
+		key = append(key, node[:]...)
+	}
 	set, ok := t.sets[string(key)]
 	if !ok {
-		set = &nextHopSet{key: string(key), legs: legs}
+		set = &nextHopSet{key: string(key), legs: legs, behind: behind}
 		t.sets[set.key] = set
+		if behind.IsValid() {
+			t.behind[behind]++
+		}
 	}
 	set.routes++
 	return set
@@ -68,6 +86,9 @@ func (t *routeTable) release(set *nextHopSet) {
 	set.routes--
 	if set.routes == 0 {
 		delete(t.sets, set.key)
+		if t.behind[set.behind]--; t.behind[set.behind] <= 0 {
+			delete(t.behind, set.behind)
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ func (r *Reconciler) Withdraw(ctx context.Context) error {
 	r.state = &state
 	r.right = 0
 	clear(r.failing.legs)
+	r.sharings = nil
 	r.mu.Unlock()
 	return r.removeAll(ctx)
 }

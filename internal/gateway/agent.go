@@ -16,6 +16,8 @@ const (
 	// dwell is how long guests have to be where they are before the gateway
 	// follows them.
 	dwell = 10 * time.Second
+	// idleInterval is how often it is looked where no gateway is elected at all.
+	idleInterval = time.Minute
 	// adoption bounds how long an agent that was restarted leaves addresses as
 	// it finds them while it makes sure that they are its own.
 	adoption = time.Second
@@ -342,6 +344,9 @@ func (a *agent) acknowledge(list []Holding, err error, now time.Duration) {
 // wake is when to look again, if nothing happens before.
 func (a *agent) wake(now time.Duration) time.Duration {
 	at := now + a.timing.Renew
+	if len(a.segments) == 0 && a.session.id == 0 {
+		at = now + idleInterval
+	}
 	sooner := func(t time.Duration) {
 		if t > now {
 			at = min(at, t)

@@ -112,8 +112,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		g.takeIn(a)
-		g.work(ctx, a, &work)
-		timer.Reset(a.wake(g.config.Clock()) - g.config.Clock())
+		again := g.work(ctx, a, &work)
+		now := g.config.Clock()
+		timer.Reset(min(a.wake(now), again) - now)
 		select {
 		case <-ctx.Done():
 			return g.finish(a)
@@ -144,8 +145,9 @@ func (g *Gateway) takeIn(a *agent) {
 	}
 }
 
-// work does what the agent decides.
-func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) {
+// work does what the agent decides, and returns when the report is to be made
+// anew at the latest.
+func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) time.Duration {
 	clock := g.config.Clock
 	a.decide(clock())
 	if list, due := a.due(clock()); due {
@@ -158,12 +160,15 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now := clock(); now-g.reported >= reportInterval || now < g.reported {
-		g.report, g.reported = a.report(now), now
-	}
 	if a.leaving && a.hasLeft() {
 		closeOnce(g.left)
 	}
+	now := clock()
+	if now-g.reported >= reportInterval || now < g.reported {
+		g.report, g.reported = a.report(now), now
+		return now + idleInterval
+	}
+	return g.reported + reportInterval
 }
 
 // note logs what the kernel has refused, each thing once.

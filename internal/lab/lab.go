@@ -20,6 +20,11 @@ type Lab struct {
 	// Binary is the program that nodes run, as BINARY agent …. Up starts none
 	// where it is empty: then something else is to run on the nodes.
 	Binary string
+	// Taps has Up make ports of macvtap devices instead of macvlan ones, which
+	// forward just the same: FRR 8.4's zebra ends by a segmentation fault when
+	// carrier comes back to a macvlan device over one in another namespace
+	// (zebra_vxlan_macvlan_up).
+	Taps bool
 }
 
 // Progress is told each step of something that takes a while: done of total
@@ -188,6 +193,7 @@ func (l *Lab) makeCables(ctx context.Context, progress Progress) error {
 		return err
 	}
 	defer p.close()
+	p.taps = l.Taps
 	cables := l.Topology.AllCables()
 	for i, c := range cables {
 		progress("laying cables", i, len(cables))

@@ -27,6 +27,8 @@ type patch struct {
 	lab string
 	ns  *netns.NS
 	nl  *netlink.Handle
+	// taps: see Lab.
+	taps bool
 }
 
 // side is an end of a cable: 'a' or 'b'.
@@ -130,7 +132,11 @@ func (p *patch) plug(c Cable, s side) error {
 	attrs.ParentIndex = lower.Attrs().Index
 	attrs.Index = lower.Attrs().Index + portIndexOffset
 	attrs.Namespace = netlink.NsFd(node.Fd())
-	if err := p.nl.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PASSTHRU}); err != nil {
+	var port netlink.Link = &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PASSTHRU}
+	if p.taps {
+		port = &netlink.Macvtap{Macvlan: netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_PASSTHRU}}
+	}
+	if err := p.nl.LinkAdd(port); err != nil {
 		return fmt.Errorf("plug cable %s into %s: %w", c, end, err)
 	}
 	return nil

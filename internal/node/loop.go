@@ -298,7 +298,14 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.settle(now)
 	l.applyUplink(now)
-	l.plane.SetFailed(l.failedLegs(now))
+	failed := l.failedLegs(now)
+	if len(failed) > 0 {
+		// Others should leave this way while the kernel is still busy with it:
+		// it takes the legs of a lost carrier away by itself, and to ask it for
+		// that means to wait until it has.
+		l.tellSpeaker(now)
+	}
+	l.plane.SetFailed(failed)
 	if d := l.desiredPlane(); !reflect.DeepEqual(d, l.told.plane) {
 		l.plane.Set(d)
 		l.told.plane = d

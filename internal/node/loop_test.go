@@ -88,8 +88,8 @@ func TestCarrierLoss(t *testing.T) {
 	r.wantFailed("carrier lost", spine1)
 	r.wantPeers("carrier lost", spine3)
 	r.wantLive("carrier lost", spine3)
-	if want := []string{"failed", "bgp"}; !slices.Equal(r.order, want) {
-		t.Errorf("told in the order %v, want %v: packets are being lost", r.order, want)
+	if want := []string{"bgp", "failed"}; !slices.Equal(r.order, want) {
+		t.Errorf("told in the order %v, want %v: others send packets here that are lost", r.order, want)
 	}
 	if len(r.ra.ports) != 1 {
 		t.Errorf("discovery goes on at %v, so a new cable would not be discovered anew", r.ra.ports)

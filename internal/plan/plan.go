@@ -32,9 +32,10 @@ type Plan struct {
 	Uplink    *Uplink // nil where the node is no exit, or one without
 	Guard     Guard
 
-	segments []fabric.Segment // that the node takes part in
-	gateways []fabric.Segment // of the whole fabric: those that have a gateway
-	devices  []string         // of all segments: frond's own, never ports
+	segments []fabric.Segment        // that the node takes part in
+	gateways []fabric.Segment        // of the whole fabric: those that have a gateway
+	devices  []string                // of all segments: frond's own, never ports
+	loopback map[uint32]netip.Prefix // of the one node of each AS
 }
 
 // For makes the plan of the node of that name.
@@ -54,6 +55,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Addresses: prefixes(loopbacks(n), n.Anycast),
 		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
+	p.loopback = loopbackOfAS(f.Nodes)
 	p.Store = storeOf(f, n.Name)
 	p.Uplink = uplinkOf(f, n)
 	p.Guard = guardOf(f, n)
@@ -124,7 +126,45 @@ func (p *Plan) Route(paths bgp.Paths) dataplane.RouteUpdate {
 			route.NextHops = append(route.NextHops, leg)
 		}
 	}
+	route.Behind = p.behind(paths.Paths)
 	return route
+}
+
+// behind is the loopback of the node that all paths come through next to the
+// peers; zero if it is not the same one, or none of the document's.
+func (p *Plan) behind(paths []bgp.Path) netip.Prefix {
+	var common uint32
+	for i, path := range paths {
+		second := secondAS(path.ASPath)
+		if i > 0 && second != common {
+			return netip.Prefix{}
+		}
+		common = second
+	}
+	return p.loopback[common]
+}
+
+// secondAS is the first AS of a path that is not the peer's, 0 if there is none.
+func secondAS(path []uint32) uint32 {
+	for _, as := range path {
+		if as != path[0] {
+			return as
+		}
+	}
+	return 0
+}
+
+// loopbackOfAS gives the loopback of the node of each AS that only one has.
+func loopbackOfAS(nodes []fabric.Node) map[uint32]netip.Prefix {
+	loopback := make(map[uint32]netip.Prefix, len(nodes))
+	for _, n := range nodes {
+		prefix := netip.PrefixFrom(n.Loopback, n.Loopback.BitLen())
+		if _, shared := loopback[n.ASN]; shared {
+			prefix = netip.Prefix{}
+		}
+		loopback[n.ASN] = prefix
+	}
+	return loopback
 }
 
 // source is the node's own address of the prefix's family.

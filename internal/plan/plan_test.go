@@ -178,15 +178,19 @@ func TestBGP(t *testing.T) {
 }
 
 func TestRoute(t *testing.T) {
+	const edge1 = 4200000000 + 100<<8 + 1
 	leg := func(port, via string) dataplane.NextHop {
 		return dataplane.NextHop{Port: port, Via: netip.MustParseAddr(via)}
 	}
-	path := func(peer string) bgp.Path { return bgp.Path{Peer: netip.MustParseAddr(peer)} }
+	path := func(peer string, as ...uint32) bgp.Path {
+		return bgp.Path{Peer: netip.MustParseAddr(peer), ASPath: as}
+	}
 	tests := []struct {
 		name     string
 		paths    bgp.Paths
 		nextHops []dataplane.NextHop
 		source   string
+		behind   string
 	}{
 		{
 			name: "two ways",
@@ -213,6 +217,39 @@ func TestRoute(t *testing.T) {
 			nextHops: []dataplane.NextHop{leg("eth0", "fe80::1")},
 			source:   "10.0.200.1",
 		}, {
+			name: "behind a node, by both peers",
+			paths: bgp.Paths{
+				Prefix: netip.MustParsePrefix("192.0.2.0/24"),
+				Paths:  []bgp.Path{path("fe80::1%eth0", 65001, 65001, edge1, 65009), path("fe80::2%eth1", 65002, edge1, edge1, 65009)},
+			},
+			nextHops: []dataplane.NextHop{leg("eth0", "fe80::1"), leg("eth1", "fe80::2")},
+			source:   "10.0.200.1",
+			behind:   "10.0.100.1/32",
+		}, {
+			name: "behind different nodes",
+			paths: bgp.Paths{
+				Prefix: netip.MustParsePrefix("192.0.2.0/24"),
+				Paths:  []bgp.Path{path("fe80::1%eth0", 65001, edge1), path("fe80::2%eth1", 65002, 65003)},
+			},
+			nextHops: []dataplane.NextHop{leg("eth0", "fe80::1"), leg("eth1", "fe80::2")},
+			source:   "10.0.200.1",
+		}, {
+			name: "behind one of two nodes that share an AS",
+			paths: bgp.Paths{
+				Prefix: netip.MustParsePrefix("192.0.2.0/24"),
+				Paths:  []bgp.Path{path("fe80::1%eth0", 65001, 65000)},
+			},
+			nextHops: []dataplane.NextHop{leg("eth0", "fe80::1")},
+			source:   "10.0.200.1",
+		}, {
+			name: "of the peer itself",
+			paths: bgp.Paths{
+				Prefix: netip.MustParsePrefix("192.0.2.0/24"),
+				Paths:  []bgp.Path{path("fe80::1%eth0", edge1, edge1)},
+			},
+			nextHops: []dataplane.NextHop{leg("eth0", "fe80::1")},
+			source:   "10.0.200.1",
+		}, {
 			name:   "unreachable",
 			paths:  bgp.Paths{Prefix: netip.MustParsePrefix("10.0.200.2/32")},
 			source: "10.0.200.1",
@@ -233,6 +270,9 @@ func TestRoute(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			want := dataplane.RouteUpdate{Prefix: test.paths.Prefix, NextHops: test.nextHops, Source: netip.MustParseAddr(test.source)}
+			if test.behind != "" {
+				want.Behind = netip.MustParsePrefix(test.behind)
+			}
 			if diff := cmp.Diff(want, p.Route(test.paths), netipValues); diff != "" {
 				t.Errorf("Route differs (-want +got):\n%s", diff)
 			}

@@ -137,12 +137,17 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer w.stop()
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
+	look.Stop() // most nodes have no uplink, and are not woken for it
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.wake:
-			w.begin(ctx)
+			if w.begin(ctx); w.desired.Port == "" {
+				look.Stop()
+			} else {
+				look.Reset(lookInterval)
+			}
 		case <-look.C:
 			w.look(ctx)
 		case r := <-w.results:

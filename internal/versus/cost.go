@@ -57,17 +57,27 @@ func (f *Fabric) memory(node string) (mib float64, err error) {
 // of far are left out.
 func (f *Fabric) processorTime() (seconds float64, err error) {
 	for _, n := range f.own() {
-		pids, err := f.Processes(n.Name)
+		used, err := f.processorTimeOn(n.Name)
 		if err != nil {
 			return 0, err
 		}
-		for _, pid := range pids {
-			used, err := processorTimeOf(pid)
-			if err != nil {
-				return 0, fmt.Errorf("read the processor time of a process of %s: %w", n.Name, err)
-			}
-			seconds += used
+		seconds += used
+	}
+	return seconds, nil
+}
+
+// processorTimeOn is what the daemons of one node have used.
+func (f *Fabric) processorTimeOn(node string) (seconds float64, err error) {
+	pids, err := f.Processes(node)
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range pids {
+		used, err := processorTimeOf(pid)
+		if err != nil {
+			return 0, fmt.Errorf("read the processor time of a process of %s: %w", node, err)
 		}
+		seconds += used
 	}
 	return seconds, nil
 }

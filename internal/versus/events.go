@@ -71,11 +71,13 @@ func Events() []Event {
 			Rows: []Row{{"a guest moves and just goes on sending: outage", "ms", Goal{Ratio: 0.2}}},
 		},
 	)
-	return append(events, tableEvents()...)
+	events = append(append(events, tableEvents()...), bandwidthEvent())
+	return append(events, growEvents()...)
 }
 
-// Quick are the events for a look within minutes.
-func Quick() []string { return []string{"start", "cut", "move"} }
+// Quick are the events for a look within minutes: those that leave FRR's fabrics
+// whole, so that none has to be brought up anew each time.
+func Quick() []string { return []string{"start", "uplinks", "move"} }
 
 func eventNames(events []Event) string {
 	names := make([]string, len(events))

@@ -75,6 +75,10 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 		})
 	}
 	text := string(lab.WithSegment(lab.Document(c.lab, topology), topology, false))
+	if s.Behind > 0 {
+		// More prefixes than a document can name, of a router that is not frond's.
+		text += "guard: {routes: false}\n"
+	}
 	if s.BFD > 0 {
 		text = strings.Replace(text, "nodes:\n", fmt.Sprintf("  bfd: {interval: %s, multiplier: 3}\nnodes:\n", s.BFD), 1)
 	}
@@ -84,7 +88,7 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	if s.MACs > 0 {
 		text = strings.Replace(text, "{vni: 100,", fmt.Sprintf("{vni: 100, mac_limit: %d,", s.MACs), 1)
 	}
-	l, err := lab.Up(ctx, lab.Lab{Name: c.lab, Topology: topology}, lab.Source{Content: []byte(text)}, func(string, int, int) {})
+	l, err := lab.Up(ctx, lab.Lab{Name: c.lab, Topology: topology, Taps: true}, lab.Source{Content: []byte(text)}, func(string, int, int) {})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package versus
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,15 +30,25 @@ type Figure struct {
 	Min       Sample   `json:"min"`
 	Max       Sample   `json:"max"`
 	Samples   []Sample `json:"samples"` // in their order
+	// Problem is why there are not as many samples as there should be.
+	Problem string `json:"problem,omitempty"`
 }
 
-func summarize(contender string, samples []Sample) Figure {
-	sorted := slices.SortedFunc(slices.Values(samples), compareSamples)
-	return Figure{
-		Contender: contender, Samples: samples,
-		Median: median(sorted), Min: sorted[0], Max: sorted[len(sorted)-1],
+func summarize(contender string, samples []Sample, problem error) Figure {
+	f := Figure{Contender: contender, Samples: []Sample{}}
+	if problem != nil {
+		f.Problem = problem.Error()
 	}
+	if len(samples) == 0 {
+		return f
+	}
+	sorted := slices.SortedFunc(slices.Values(samples), compareSamples)
+	f.Samples, f.Median, f.Min, f.Max = samples, median(sorted), sorted[0], sorted[len(sorted)-1]
+	return f
 }
+
+// measured tells whether there is a figure at all.
+func (f Figure) measured() bool { return len(f.Samples) > 0 }
 
 // median is the mean of the two in the middle where there are two, and neither
 // was given up.
@@ -68,6 +80,8 @@ type Goal struct {
 	Set     bool
 	AtLeast float64 // instead of AtMost: of the minimum
 	Ratio   float64 // at most this part of the best of the others; 0: no matter
+	Share   float64 // at least this part of the best of the others, where more is better
+	Beside  string  // instead of the best, the other of that name
 }
 
 func (g Goal) String() string {
@@ -83,7 +97,10 @@ func (g Goal) String() string {
 		parts = append(parts, "≥ "+number(g.AtLeast))
 	}
 	if g.Ratio > 0 {
-		parts = append(parts, "≤ "+number(g.Ratio)+" × the best other")
+		parts = append(parts, "≤ "+number(g.Ratio)+" × "+cmp.Or(g.Beside, "the best other"))
+	}
+	if g.Share > 0 {
+		parts = append(parts, "≥ "+number(g.Share)+" × the best other")
 	}
 	return strings.Join(parts, ", ")
 }
@@ -91,20 +108,27 @@ func (g Goal) String() string {
 // judge compares the first contender's figure with the goal.
 func (r *Result) judge(g Goal) {
 	r.Goal = g.String()
-	if r.Goal == "" || g.Ratio > 0 && len(r.Of) < 2 && !g.Set {
+	others := slices.DeleteFunc(slices.Clone(r.Of[1:]), func(f Figure) bool {
+		return !f.measured() || g.Beside != "" && f.Contender != g.Beside
+	})
+	if r.Goal == "" || g.Ratio+g.Share > 0 && len(others) == 0 && !g.Set {
 		return
 	}
 	own := r.Of[0]
-	met := !own.Median.Exceeded
+	met := own.measured() && !own.Median.Exceeded
 	if g.Set {
 		met = met && own.Median.Value <= g.AtMost && (!g.Always || !own.Max.Exceeded && own.Max.Value <= g.AtMost)
 	}
 	if g.AtLeast > 0 {
 		met = met && own.Min.Value >= g.AtLeast
 	}
-	if g.Ratio > 0 && len(r.Of) > 1 {
-		best := slices.MinFunc(r.Of[1:], func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
+	if g.Ratio > 0 && len(others) > 0 {
+		best := slices.MinFunc(others, func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
 		met = met && own.Median.Value <= g.Ratio*best.Median.Value
+	}
+	if g.Share > 0 && len(others) > 0 {
+		best := slices.MaxFunc(others, func(a, b Figure) int { return compareSamples(a.Median, b.Median) })
+		met = met && own.Median.Value >= g.Share*best.Median.Value
 	}
 	r.Verdict = "missed"
 	if met {
@@ -120,10 +144,17 @@ func (s Sample) String() string {
 }
 
 func (f Figure) String() string {
-	if f.Min == f.Max {
-		return f.Median.String()
+	text := f.Median.String()
+	switch {
+	case !f.measured():
+		return "failed"
+	case f.Min != f.Max:
+		text += fmt.Sprintf(" [%s–%s]", f.Min, f.Max)
 	}
-	return fmt.Sprintf("%s [%s–%s]", f.Median, f.Min, f.Max)
+	if f.Problem != "" {
+		text += ", then failed"
+	}
+	return text
 }
 
 // number has three digits that count.
@@ -138,7 +169,7 @@ func number(v float64) string {
 }
 
 // Markdown is the results as a table: median [minimum–maximum] of each
-// contender, and how often it was measured.
+// contender, and how often it was measured. Below are the reasons of what failed.
 func Markdown(results []Result) string {
 	var names []string
 	for _, r := range results {
@@ -156,13 +187,43 @@ func Markdown(results []Result) string {
 		for _, name := range names {
 			cell := ""
 			if i := slices.IndexFunc(r.Of, func(f Figure) bool { return f.Contender == name }); i >= 0 {
-				cell, times = " "+r.Of[i].String(), len(r.Of[i].Samples)
+				cell, times = " "+r.Of[i].String(), max(times, len(r.Of[i].Samples))
 			}
 			b.WriteString(cell + " |")
 		}
 		fmt.Fprintf(&b, " %d | %s | %s |\n", times, r.Goal, r.Verdict)
 	}
+	if failures := failures(results); len(failures) > 0 {
+		b.WriteString("\nFailed:\n\n- " + strings.Join(failures, "\n- ") + "\n")
+	}
 	return b.String()
+}
+
+// failures says what failed and why, each once.
+func failures(results []Result) (texts []string) {
+	for _, r := range results {
+		for _, f := range r.Of {
+			text := fmt.Sprintf("%s of %s: %s", r.Event, f.Contender, strings.Join(strings.Fields(f.Problem), " "))
+			if f.Problem != "" && !slices.Contains(texts, text) {
+				texts = append(texts, text)
+			}
+		}
+	}
+	return texts
+}
+
+// Failure is why the first contender could not be measured, if so. That others
+// could not is theirs.
+func Failure(results []Result) error {
+	var problems []error
+	for _, r := range results {
+		own := r.Of[0]
+		if own.Problem == "" && own.measured() {
+			continue
+		}
+		problems = append(problems, fmt.Errorf("%s of %s: %s", r.Title, own.Contender, cmp.Or(own.Problem, "not measured")))
+	}
+	return errors.Join(problems...)
 }
 
 // Merge puts results in the place of older ones of the same row. The order is

@@ -1,6 +1,9 @@
 package versus
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,7 +32,7 @@ func TestSummarize(t *testing.T) {
 		{append(samples(2), never), "> 20 [2–> 20]"},
 		{samples(1234.56, 0.01234), "617 [0.0123–1235]"},
 	} {
-		if got := summarize("x", c.samples).String(); got != c.want {
+		if got := summarize("x", c.samples, nil).String(); got != c.want {
 			t.Errorf("%v: %s, want %s", c.samples, got, c.want)
 		}
 	}
@@ -37,9 +40,9 @@ func TestSummarize(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	figures := func(own []Sample, others ...[]Sample) []Figure {
-		of := []Figure{summarize("frond", own)}
+		of := []Figure{summarize("frond", own, nil)}
 		for _, o := range others {
-			of = append(of, summarize("other", o))
+			of = append(of, summarize("other", o, nil))
 		}
 		return of
 	}
@@ -59,6 +62,12 @@ func TestJudge(t *testing.T) {
 		{"at most, always", Goal{Set: true, AtMost: 2, Always: true}, figures(samples(1, 1, 9)), "missed"},
 		{"nothing", Goal{Set: true}, figures(samples(0, 0, 1)), "met"},
 		{"both", Goal{Set: true, AtMost: 15, Ratio: 1}, figures(samples(10), samples(5)), "missed"},
+		{"others that failed do not count", Goal{Ratio: 0.5}, figures(samples(2), nil, samples(3)), "missed"},
+		{"as much as the best other", Goal{Share: 0.9}, figures(samples(9), samples(8), samples(10)), "met"},
+		{"less than the best other", Goal{Share: 0.9}, figures(samples(8.9), samples(8), samples(10)), "missed"},
+		{"one other alone", Goal{Ratio: 1, Beside: "other"}, append(figures(samples(2), samples(3)), summarize("better", samples(1), nil)), "met"},
+		{"all others failed", Goal{Ratio: 0.5}, figures(samples(2), nil), ""},
+		{"failed", Goal{Set: true, AtMost: 2}, figures(nil, samples(3)), "missed"},
 		{"at least, always", Goal{AtLeast: 30}, figures(samples(50, 29, 50)), "missed"},
 	} {
 		r := Result{Of: c.of}
@@ -70,17 +79,41 @@ func TestJudge(t *testing.T) {
 
 func TestMarkdown(t *testing.T) {
 	results := []Result{
-		{Title: "outage", Unit: "ms", Of: []Figure{summarize("frond", samples(1, 2, 3)), summarize("FRR", append(samples(9), never))}},
-		{Title: "lost", Of: []Figure{summarize("frond", samples(0))}},
+		{Event: "cut", Title: "outage", Unit: "ms", Of: []Figure{summarize("frond", samples(1, 2, 3), nil), summarize("FRR", append(samples(9), never), errors.New("cut:\n  gone"))}},
+		{Title: "lost", Of: []Figure{summarize("frond", samples(0), nil)}},
 	}
 	results[0].judge(Goal{Set: true, AtMost: 15, Ratio: 0.3})
 	const want = `| what | unit | frond | FRR | times | goal | |
 |---|---|---|---|---|---|---|
-| outage | ms | 2 [1–3] | > 20 [9–> 20] | 2 | ≤ 15, ≤ 0.3 × the best other | met |
+| outage | ms | 2 [1–3] | > 20 [9–> 20], then failed | 3 | ≤ 15, ≤ 0.3 × the best other | met |
 | lost |  | 0 | | 1 |  |  |
+
+Failed:
+
+- cut of FRR: cut: gone
 `
 	if diff := cmp.Diff(want, Markdown(results)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestFailure(t *testing.T) {
+	row := func(own, other Figure) Result { return Result{Title: "outage", Of: []Figure{own, other}} }
+	fine, failed := summarize("x", samples(1), nil), summarize("x", samples(1), errors.New("it ended"))
+	for _, c := range []struct {
+		name       string
+		own, other Figure
+		want       string
+	}{
+		{"both measured", fine, fine, ""},
+		{"the other failed", fine, failed, ""},
+		{"it failed", failed, fine, "outage of x: it ended"},
+		{"never measured", summarize("x", nil, nil), fine, "outage of x: not measured"},
+	} {
+		err := Failure([]Result{row(c.own, c.other)})
+		if got := fmt.Sprint(err); got != c.want && (err != nil || c.want != "") {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
 	}
 }
 
@@ -94,5 +127,22 @@ func TestMerge(t *testing.T) {
 	want := []Result{row(0, 0, "old"), row(1, 0, "new"), row(2, 0, "new")}
 	if diff := cmp.Diff(want, Merge(older, newer)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestChoose(t *testing.T) {
+	all, err := Choose(nil)
+	if err != nil || len(all) != len(Events()) {
+		t.Errorf("none named: %d events, %v; want all", len(all), err)
+	}
+	chosen, err := Choose([]string{"cut", "start"})
+	if err != nil || len(chosen) != 2 || chosen[0].Name != "cut" {
+		t.Errorf("two named: %v, %v", chosen, err)
+	}
+	if _, err := Choose([]string{"cat"}); err == nil || !strings.Contains(err.Error(), `no event "cat": there are start, start-4x8, cut,`) {
+		t.Errorf("a wrong name: %v", err)
+	}
+	if _, err := Choose(Quick()); err != nil {
+		t.Error(err)
 	}
 }

@@ -53,64 +53,89 @@ type Sample struct {
 	Exceeded bool `json:"exceeded,omitempty"`
 }
 
-// Run measures all events.
+// Run measures all events. What cannot be measured is part of the results, with
+// its reason; an error is that ctx has ended.
 func Run(ctx context.Context, cfg Config) ([]Result, error) {
 	var results []Result
 	for _, e := range cfg.Events {
-		r, err := cfg.event(ctx, e)
-		if err != nil {
-			return results, fmt.Errorf("event %s: %w", e.Name, err)
+		r := cfg.event(ctx, e)
+		if err := ctx.Err(); err != nil {
+			return results, err // without the event that was cut short
 		}
 		results = append(results, r...)
 	}
 	return results, nil
 }
 
-// event measures one event for all contenders. Their fabrics are there side by
-// side, and something happens to one of them at a time.
-func (cfg Config) event(ctx context.Context, e Event) (_ []Result, err error) {
-	if e.rivals != nil && len(cfg.Contenders) > 1 {
-		cfg.Contenders = append(slices.Clone(cfg.Contenders[:1]), e.rivals()...)
+// inARow is how often one contender is measured before it is the next one's
+// turn. Only one fabric is there at a time: on a small machine the daemons and
+// the kernel's work of another would be measured along.
+const inARow = 5
+
+// event measures one event for all contenders, in turns.
+func (cfg Config) event(ctx context.Context, e Event) []Result {
+	contenders := cfg.Contenders
+	if e.rivals != nil && len(contenders) > 1 {
+		contenders = append(slices.Clone(contenders[:1]), e.rivals()...)
 	}
-	fabrics := make([]*Fabric, len(cfg.Contenders))
-	defer func() {
-		for _, f := range fabrics {
-			if downErr := f.down(context.WithoutCancel(ctx)); err == nil {
-				err = downErr
+	tallies := make([]tally, len(contenders))
+	for done := 0; done < cfg.Repeat; done += inARow {
+		for i := range contenders {
+			i = (i + done/inARow) % len(contenders)
+			c, t := contenders[i], &tallies[i]
+			if t.problem != nil || ctx.Err() != nil {
+				continue
 			}
+			step := func() { cfg.Progress("measuring "+e.Name+" of "+c.Name, len(t.samples), cfg.Repeat) }
+			t.problem = cfg.several(ctx, e, c, min(inARow, cfg.Repeat-done), t, step)
+		}
+	}
+	return e.results(contenders, tallies)
+}
+
+// tally is what was measured of one contender in one event.
+type tally struct {
+	samples [][]Sample // of each time, by row
+	problem error      // why it was not measured as often as it should have been
+}
+
+// several measures an event of one contender so many times.
+func (cfg Config) several(ctx context.Context, e Event, c Contender, times int, t *tally, step func()) (err error) {
+	var f *Fabric
+	defer func() {
+		if downErr := f.down(context.WithoutCancel(ctx)); err == nil {
+			err = downErr
 		}
 	}()
-	samples := make([][][]Sample, len(e.Rows)) // by row and contender
-	for i := range samples {
-		samples[i] = make([][]Sample, len(cfg.Contenders))
-	}
-	for turn := range cfg.Repeat {
-		for i := range cfg.Contenders {
-			i = (i + turn) % len(cfg.Contenders)
-			c := cfg.Contenders[i]
-			cfg.Progress("measuring "+e.Name+" of "+c.Name, turn, cfg.Repeat)
-			if fabrics[i], err = cfg.ready(ctx, e, c, fabrics[i]); err != nil {
-				return nil, fmt.Errorf("%s: %w", c.Name, err)
-			}
-			got, err := e.measure(ctx, fabrics[i])
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", c.Name, err)
-			}
-			for row, s := range got {
-				samples[row][i] = append(samples[row][i], s)
-			}
+	for range times {
+		step()
+		if f, err = cfg.ready(ctx, e, c, f); err != nil {
+			return err
 		}
-	}
-	var results []Result
-	for i, row := range e.Rows {
-		r := Result{Event: e.Name, Title: row.Title, Unit: row.Unit, Measured: time.Now().UTC().Truncate(time.Second)}
-		for j, c := range cfg.Contenders {
-			r.Of = append(r.Of, summarize(c.Name, samples[i][j]))
+		samples, err := e.measure(ctx, f)
+		if err != nil {
+			return err
 		}
-		r.judge(row.Goal)
-		results = append(results, r)
+		t.samples = append(t.samples, samples)
 	}
-	return results, nil
+	return nil
+}
+
+// results are an event's rows.
+func (e Event) results(contenders []Contender, tallies []tally) []Result {
+	results := make([]Result, len(e.Rows))
+	for row, r := range e.Rows {
+		results[row] = Result{Event: e.Name, Title: r.Title, Unit: r.Unit, Measured: time.Now().UTC().Truncate(time.Second)}
+		for i, c := range contenders {
+			var samples []Sample
+			for _, s := range tallies[i].samples {
+				samples = append(samples, s[row])
+			}
+			results[row].Of = append(results[row].Of, summarize(c.Name, samples, tallies[i].problem))
+		}
+		results[row].judge(r.Goal)
+	}
+	return results
 }
 
 // ready gives a fabric that is whole. One that was left broken by what was
@@ -128,10 +153,7 @@ func (cfg Config) ready(ctx context.Context, e Event, c Contender, f *Fabric) (*
 	if err != nil || e.Fresh {
 		return f, err
 	}
-	if err := f.bring(ctx); err != nil {
-		return f, err
-	}
-	return f, nil
+	return f, f.bring(ctx)
 }
 
 const (

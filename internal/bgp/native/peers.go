@@ -118,6 +118,7 @@ func (s *Speaker) removeNeighbor(n *neighbor, why uint8) {
 	delete(s.neighbors, n.addr)
 	n.remove(&notification{code: errCease, subcode: why})
 	s.leaving = append(s.leaving, n)
+	s.dropIdentity(n)
 	s.forgetQueue(n)
 	n.session = nil
 	s.dropPaths(n, nil)

@@ -95,11 +95,11 @@ func routable(p netip.Prefix) bool {
 }
 
 // unicastChanged takes note of a destination whose paths changed. That it is
-// gone, peers hear at once; a way to it only when that is in force here, or
-// their packets would come before it (see Applied).
+// gone, or further away, peers hear at once; a better way to it only when that
+// is in force here, or their packets would come before it (see Applied).
 func (s *Speaker) unicastChanged(e *entry[netip.Prefix]) {
 	s.pending.prefix(e.key)
-	if e.export().attrs == nil {
+	if x := e.export(); x.attrs == nil || e.told.attrs != nil && x.attrs.pathLength > e.told.attrs.pathLength {
 		s.tellUnicast(e)
 	}
 }
@@ -133,9 +133,26 @@ func (s *Speaker) evpnChanged(e *entry[string]) {
 	}
 }
 
+// dropIdentity forgets the way to a neighbor's own loopback, and has peers hear
+// that before all else: they then take the neighbor's other routes off this
+// node, however many there are (see Behind of dataplane.Route).
+func (s *Speaker) dropIdentity(n *neighbor) {
+	if !n.routerID.IsValid() {
+		return
+	}
+	loopback := netip.PrefixFrom(n.routerID, n.routerID.BitLen())
+	if s.unicast.withdraw(loopback, n) {
+		n.status.Received[seam.IPv4]--
+		s.feed()
+	}
+}
+
 // dropPaths forgets a neighbor's paths: all of them, or the stale ones of
 // one family.
 func (s *Speaker) dropPaths(n *neighbor, stale *seam.Family) {
+	if stale == nil {
+		s.dropIdentity(n)
+	}
 	s.unicast.drop(n, func(key netip.Prefix, p path) bool {
 		f := unicastFamily(key)
 		gone := stale == nil || f == *stale && p.stale()

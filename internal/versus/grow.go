@@ -1,0 +1,62 @@
+package versus
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// growEvents are about what one spine needs the more leafs there are, each of
+// them with daemons of its own and part of the segment.
+func growEvents() (events []Event) {
+	for _, n := range []int{8, 32, 128} {
+		events = append(events, Event{
+			Name: fmt.Sprintf("grow-%d", n), Spec: Spec{Spines: 1, Leafs: n}, Fresh: true, measure: grow,
+			Rows: []Row{
+				{fmt.Sprintf("a spine with %d leafs: cold start → all routes in all kernels", n), "s", Goal{Ratio: 1}},
+				{fmt.Sprintf("a spine with %d leafs: its processor time until then", n), "s", Goal{Ratio: 1}},
+				{fmt.Sprintf("a spine with %d leafs: its processor time when idle", n), "% of a core", Goal{}},
+				{fmt.Sprintf("a spine with %d leafs: memory of its daemons", n), "MiB", Goal{Ratio: 1.5}},
+			},
+		})
+	}
+	return events
+}
+
+// growTime is how long a large fabric may take to be whole.
+const growTime = 3 * time.Minute
+
+// grow brings a fabric up and looks at its spine: until it is whole, and then
+// for a while when it has calmed down.
+func grow(ctx context.Context, f *Fabric) ([]Sample, error) {
+	const spine, calm, span = "spine1", 5 * time.Second, 10 * time.Second
+	started := time.Now()
+	if err := f.start(ctx); err != nil {
+		return nil, err
+	}
+	whole, err := f.whole(ctx, growTime)
+	if err != nil {
+		return nil, err
+	}
+	took := Sample{Value: time.Since(started).Seconds(), Exceeded: !whole}
+	spent, err := f.processorTimeOn(spine)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, calm); err != nil {
+		return nil, err
+	}
+	before, err := f.processorTimeOn(spine)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, span); err != nil {
+		return nil, err
+	}
+	after, err := f.processorTimeOn(spine)
+	if err != nil {
+		return nil, err
+	}
+	memory, err := f.memory(spine)
+	return []Sample{took, {Value: spent}, {Value: 100 * (after - before) / span.Seconds()}, {Value: memory}}, err
+}
