@@ -31,6 +31,7 @@ type Desired struct {
 	ASN      uint32
 	RouterID netip.Addr // IPv4 (RFC 6286)
 	Hostname string     // sent in the FQDN capability
+	Keys     Keys       // of all sessions
 	Peers    []Peer
 	Routes   []Route // originated here
 	Restart  GracefulRestart
@@ -43,10 +44,17 @@ type Desired struct {
 	Leave bool
 }
 
+// Keys are TCP-MD5 keys (RFC 2385). A change of them ends all sessions, unless
+// both have a key in common: then these go on under the one that they began with.
+type Keys struct {
+	Current Secret // empty: sessions are not signed
+	// Previous is used with peers that do not have Current yet; empty: none.
+	Previous Secret
+}
+
 // Peer is one session over one cable. Addr with its zone is its identity.
 type Peer struct {
 	Addr            netip.Addr // link-local with zone: fe80::1%eth0
-	Password        Secret     // TCP-MD5 (RFC 2385); empty: none
 	Hold, Keepalive time.Duration
 	// AllowInternal accepts a peer of our own AS; otherwise it is refused.
 	AllowInternal bool
@@ -123,13 +131,25 @@ const (
 	Established State = "established"
 )
 
+// KeyFault is how a peer's signatures differ from what they must be: the kernel
+// drops its segments.
+type KeyFault string
+
+// What can be wrong with a peer's key; empty is nothing that is known.
+const (
+	KeyDiffers    KeyFault = "differs"    // it signs with another key
+	KeyMissing    KeyFault = "missing"    // it does not sign, and has to
+	KeyUnexpected KeyFault = "unexpected" // it signs, and there is no key here
+)
+
 // PeerStatus is a session as it is now.
 type PeerStatus struct {
 	Addr     netip.Addr
 	State    State
 	Since    time.Time
-	Reason   string // why it is not established, in words
-	ASN      uint32 // what the peer said; kept after the session ended
+	Reason   string   // why it is not established, in words
+	KeyFault KeyFault // that is why
+	ASN      uint32   // what the peer said; kept after the session ended
 	RouterID netip.Addr
 	Hostname string
 	Software string // software version capability

@@ -13,7 +13,7 @@ import (
 // has the same ones.
 var keysOf = map[string][]string{
 	"document": {"fabric", "underlay", "nodes", "segments", "store", "guard"},
-	"underlay": {"loopbacks", "ports", "password_file", "bfd", "timers"},
+	"underlay": {"loopbacks", "ports", "password_file", "previous_password_file", "bfd", "timers"},
 	"bfd":      {"interval", "multiplier"},
 	"timers":   {"hold", "keepalive"},
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
@@ -75,12 +75,16 @@ func decodeUnderlay(v value, dir string) (Underlay, bool) {
 	}
 	password := func(v value) (Secret, bool) { return decodePassword(v, dir) }
 	u := Underlay{
-		Loopbacks: required(m, "loopbacks", "name the prefixes that node addresses come from, as in [10.0.0.0/16]", list(1, loopbackPrefix)),
-		Ports:     optional(m, "ports", defaultPorts(), list(1, glob)),
-		Password:  optional(m, "password_file", "", password),
-		BFD:       optional(m, "bfd", BFD{true, defaultBFDInterval, defaultBFDMultiplier}, decodeBFD),
-		Hold:      defaultHold,
-		Keepalive: defaultHold / 3,
+		Loopbacks:        required(m, "loopbacks", "name the prefixes that node addresses come from, as in [10.0.0.0/16]", list(1, loopbackPrefix)),
+		Ports:            optional(m, "ports", defaultPorts(), list(1, glob)),
+		Password:         optional(m, "password_file", "", password),
+		PreviousPassword: optional(m, "previous_password_file", "", password),
+		BFD:              optional(m, "bfd", BFD{true, defaultBFDInterval, defaultBFDMultiplier}, decodeBFD),
+		Hold:             defaultHold,
+		Keepalive:        defaultHold / 3,
+	}
+	if previous, ok := m.values["previous_password_file"]; ok {
+		checkPrevious(previous, u, m)
 	}
 	if timers, ok := m.values["timers"]; ok {
 		u.Hold, u.Keepalive = decodeTimers(timers)

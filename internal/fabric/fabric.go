@@ -40,7 +40,10 @@ type Underlay struct {
 	// Password is the TCP-MD5 key (RFC 2385) read from password_file; empty
 	// means that sessions carry no signature.
 	Password Secret
-	BFD      BFD
+	// PreviousPassword is the key before Password, read from
+	// previous_password_file: still good for nodes that have no other yet.
+	PreviousPassword Secret
+	BFD              BFD
 	// Hold and Keepalive are BGP's timers (RFC 4271 §10): 9 s and 3 s unless set.
 	Hold, Keepalive time.Duration
 }

@@ -58,3 +58,14 @@ func readKey(name string) (Secret, error) {
 	}
 	return Secret(key), nil
 }
+
+// checkPrevious says what is wrong with a previous key beside the key of now.
+func checkPrevious(previous value, u Underlay, underlay mapping) {
+	if _, ok := underlay.values["password_file"]; !ok {
+		previous.wrong("there is no password_file", "name the file with the key of now, as in password_file: bgp.key")
+		return
+	}
+	if u.Password != "" && u.Password == u.PreviousPassword {
+		previous.wrong("holds the same key as password_file", "name a file with the key before it, or leave it out once all nodes have the new one")
+	}
+}

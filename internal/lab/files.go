@@ -100,7 +100,7 @@ func (l *Lab) writeFiles(document Source) error {
 			return fmt.Errorf("create the files of %s: %w", n.Name, err)
 		}
 	}
-	if err := document.copyKey(l.Dir()); err != nil {
+	if err := document.copyKeys(l.Dir()); err != nil {
 		return err
 	}
 	if err := os.WriteFile(l.Document(), document.Content, 0o644); err != nil {
@@ -133,32 +133,41 @@ type Source struct {
 	Dir     string
 }
 
-// copyKey copies a password file that the document names relative to itself.
-func (s Source) copyKey(dir string) error {
+// copyKeys copies the password files that the document names relative to itself.
+func (s Source) copyKeys(dir string) error {
 	var d struct {
 		Underlay struct {
-			PasswordFile string `yaml:"password_file"`
+			PasswordFile         string `yaml:"password_file"`
+			PreviousPasswordFile string `yaml:"previous_password_file"`
 		}
 	}
 	if err := yaml.Unmarshal(s.Content, &d); err != nil {
 		return fmt.Errorf("read the document: %w", err)
 	}
-	name := d.Underlay.PasswordFile
-	if name == "" || filepath.IsAbs(name) {
-		return nil
+	for _, name := range []string{d.Underlay.PasswordFile, d.Underlay.PreviousPasswordFile} {
+		if name == "" || filepath.IsAbs(name) {
+			continue
+		}
+		if err := s.copyKey(name, dir); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func (s Source) copyKey(name, dir string) error {
 	if !filepath.IsLocal(name) {
-		return fmt.Errorf("password_file %s: a lab needs it beside the document, or with its full path", name)
+		return fmt.Errorf("password file %s: a lab needs it beside the document, or with its full path", name)
 	}
 	key, err := os.ReadFile(filepath.Join(s.Dir, name))
 	if err != nil {
-		return fmt.Errorf("copy password_file: %w", err)
+		return fmt.Errorf("copy a password file: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-		return fmt.Errorf("copy password_file: %w", err)
+		return fmt.Errorf("copy a password file: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, name), key, 0o600); err != nil {
-		return fmt.Errorf("copy password_file: %w", err)
+		return fmt.Errorf("copy a password file: %w", err)
 	}
 	return nil
 }

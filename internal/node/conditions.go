@@ -18,13 +18,14 @@ const (
 	cableLoops      = "cable-loops"
 	twoNeighbors    = "two-neighbours"
 	sessionDown     = "session-down"
+	wrongKey        = "wrong-key" // instead of session-down: that is why
 	documentRefused = "document-refused"
 	sysctlNotSet    = "sysctl-not-set"
 	kernelRefused   = "kernel-refused"
 	notInstalled    = "routes-not-installed"
 )
 
-var allConditions = []string{noPorts, noCarrier, nobodyAnswers, cableLoops, twoNeighbors, sessionDown,
+var allConditions = []string{noPorts, noCarrier, nobodyAnswers, cableLoops, twoNeighbors, sessionDown, wrongKey,
 	documentRefused, sysctlNotSet, kernelRefused, notInstalled}
 
 // misfitTime is how long the kernel may lag behind BGP before that is a
@@ -76,6 +77,8 @@ func (l *loop) portConditions(name string, now time.Time) []status.Condition {
 		add(nobodyAnswers, severity, "nobody answers on this cable: does the other end run frond, or send router advertisements?")
 	case s.Restarting:
 		add(sessionDown, status.Warning, "the peer restarts, its routes are kept meanwhile: "+s.Reason)
+	case s.Key != "" && s.State != string(bgp.Established):
+		add(wrongKey, status.Failure, "no session with "+who(s)+": "+s.Reason)
 	case s.State != string(bgp.Established):
 		add(sessionDown, status.Failure, "no session with "+who(s)+": "+s.Reason)
 	}

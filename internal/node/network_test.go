@@ -55,12 +55,15 @@ func TestNetworkAPIOff(t *testing.T) {
 // The key of the sessions is in nothing that leaves the agent, however much of
 // it is logged.
 func TestKeyIsNotToldToAnybody(t *testing.T) {
-	const key = "correct-horse"
+	const key, before = "correct-horse", "battery-staple"
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "bgp.key"), []byte(key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := strings.Replace(testDocument, "underlay: {", "underlay: {password_file: bgp.key, ", 1)
+	if err := os.WriteFile(filepath.Join(dir, "old.key"), []byte(before+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(testDocument, "underlay: {", "underlay: {password_file: bgp.key, previous_password_file: old.key, ", 1)
 	file := filepath.Join(dir, "fabric.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -75,12 +78,12 @@ func TestKeyIsNotToldToAnybody(t *testing.T) {
 	if r.plan.Password != key {
 		t.Fatalf("the key is %q", string(r.plan.Password))
 	}
-	if peers := r.bgp.desired.Peers; len(peers) != 1 || peers[0].Password != key {
-		t.Fatalf("BGP is told %+v", peers)
+	if keys := r.bgp.desired.Keys; keys.Current != key || keys.Previous != before {
+		t.Fatalf("BGP is told %q", []string{string(keys.Current), string(keys.Previous)})
 	}
 	var said bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&said, nil), slog.NewJSONHandler(&said, nil)} {
-		slog.New(h).Info("all", "plan", d.plan, "document", d.status, "peers", r.bgp.desired, "peer", r.bgp.desired.Peers[0])
+		slog.New(h).Info("all", "plan", d.plan, "document", d.status, "peers", r.bgp.desired, "keys", r.bgp.desired.Keys)
 	}
 	if err := json.NewEncoder(&said).Encode(r.snapshot(r.now)); err != nil {
 		t.Fatal(err)
@@ -96,7 +99,9 @@ func TestKeyIsNotToldToAnybody(t *testing.T) {
 		}
 		said.WriteString(err.Error())
 	}
-	if i := strings.Index(said.String(), key); i >= 0 {
-		t.Errorf("the key is told: %s", said.String()[max(i-80, 0):i+len(key)])
+	for _, secret := range []string{key, before} {
+		if i := strings.Index(said.String(), secret); i >= 0 {
+			t.Errorf("the key is told: %s", said.String()[max(i-80, 0):i+len(secret)])
+		}
 	}
 }

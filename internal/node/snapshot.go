@@ -100,6 +100,7 @@ func describe(s *status.Peer, peer bgp.PeerStatus) {
 		introduce(s, peer)
 	}
 	s.State, s.Reason, s.Since = string(peer.State), peer.Reason, peer.Since
+	s.Key = string(peer.KeyFault)
 	s.Restarting, s.Flaps, s.HoldSeconds = peer.Restarting, peer.Flaps, peer.Hold.Seconds()
 	s.Received, s.Sent = counts(peer.Received), counts(peer.Sent)
 	s.Malformed, s.Refused = peer.Messages.Malformed, peer.Refused.Count

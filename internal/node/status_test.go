@@ -68,6 +68,8 @@ func TestPortConditions(t *testing.T) {
 	r.hear("eth1", "fe80::3")
 	r.session(spine3, bgp.Idle)
 	r.wantConditions("no session", "failure session-down eth1", "warning port-no-carrier eth0")
+	r.heard(bgp.PeerChanged{Peer: bgp.PeerStatus{Addr: r.addr(spine3), State: bgp.Connect, KeyFault: bgp.KeyDiffers, Reason: "so it signs"}})
+	r.wantConditions("another key", "failure wrong-key eth1", "warning port-no-carrier eth0")
 	r.session(spine3, bgp.Established)
 	r.wantConditions("session", "warning port-no-carrier eth0")
 }

@@ -15,12 +15,13 @@ import (
 
 // Plan is what the document says of one node.
 type Plan struct {
-	Fabric          string
-	Node            fabric.Node
-	Nodes           []fabric.Node // of the whole fabric
-	Password        fabric.Secret
-	BFD             fabric.BFD
-	Hold, Keepalive time.Duration
+	Fabric           string
+	Node             fabric.Node
+	Nodes            []fabric.Node // of the whole fabric
+	Password         fabric.Secret // TCP-MD5 key, empty: none
+	PreviousPassword fabric.Secret // the key before it, while it is being changed
+	BFD              fabric.BFD
+	Hold, Keepalive  time.Duration
 	// Originate are the prefixes announced from here: loopbacks, advertised
 	// and anycast ones, and those of segments with their gateway here,
 	// sorted, each once.
@@ -45,15 +46,16 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{
-		Fabric:    f.Name,
-		Node:      n,
-		Nodes:     f.Nodes,
-		Password:  f.Underlay.Password,
-		BFD:       f.Underlay.BFD,
-		Hold:      f.Underlay.Hold,
-		Keepalive: f.Underlay.Keepalive,
-		Addresses: prefixes(loopbacks(n), n.Anycast),
-		Originate: prefixes(loopbacks(n), n.Anycast, n.Advertise),
+		Fabric:           f.Name,
+		Node:             n,
+		Nodes:            f.Nodes,
+		Password:         f.Underlay.Password,
+		PreviousPassword: f.Underlay.PreviousPassword,
+		BFD:              f.Underlay.BFD,
+		Hold:             f.Underlay.Hold,
+		Keepalive:        f.Underlay.Keepalive,
+		Addresses:        prefixes(loopbacks(n), n.Anycast),
+		Originate:        prefixes(loopbacks(n), n.Anycast, n.Advertise),
 	}
 	p.loopback = loopbackOfAS(f.Nodes)
 	p.Store = storeOf(f, n.Name)

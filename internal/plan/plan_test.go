@@ -143,7 +143,7 @@ func TestSysctlsExist(t *testing.T) {
 
 func TestBGP(t *testing.T) {
 	p := planOf(t, "spine1")
-	p.Password = "swordfish"
+	p.Password, p.PreviousPassword = "swordfish", "haddock"
 	expect := []netip.Addr{netip.MustParseAddr("fe80::2%eth1")}
 	got := p.BGP(
 		[]dataplane.NextHop{
@@ -154,7 +154,7 @@ func TestBGP(t *testing.T) {
 	)
 	peer := func(addr string) bgp.Peer {
 		return bgp.Peer{
-			Addr: netip.MustParseAddr(addr), Password: "swordfish",
+			Addr: netip.MustParseAddr(addr),
 			Hold: p.Hold, Keepalive: p.Keepalive, AllowInternal: true,
 		}
 	}
@@ -162,6 +162,7 @@ func TestBGP(t *testing.T) {
 		ASN:      65000,
 		RouterID: netip.MustParseAddr("10.0.254.1"),
 		Hostname: "spine1",
+		Keys:     bgp.Keys{Current: "swordfish", Previous: "haddock"},
 		Peers:    []bgp.Peer{peer("fe80::1%eth0"), peer("fe80::2%eth1")},
 		Routes: []bgp.Route{
 			{Prefix: netip.MustParsePrefix("10.0.254.1/32")},

@@ -21,6 +21,7 @@ func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) 
 		ASN:      p.Node.ASN,
 		RouterID: p.Node.Loopback,
 		Hostname: p.Node.Name,
+		Keys:     bgp.Keys{Current: bgp.Secret(p.Password), Previous: bgp.Secret(p.PreviousPassword)},
 		Peers:    p.peers(neighbours),
 		Restart:  restart,
 	}
@@ -36,7 +37,6 @@ func (p *Plan) peers(neighbours []dataplane.NextHop) []bgp.Peer {
 	for _, leg := range neighbours {
 		peers = append(peers, bgp.Peer{
 			Addr:          Address(leg),
-			Password:      bgp.Secret(p.Password),
 			Hold:          p.Hold,
 			Keepalive:     p.Keepalive,
 			AllowInternal: p.Node.InternalPeers,

@@ -61,14 +61,17 @@ type Router struct {
 // Peer is one port of the fabric and who is behind it. It is an element of
 // GET /v1/peers.
 type Peer struct {
-	Port        string         `json:"port"`
-	Name        string         `json:"name"`    // host name that the peer told; empty if it told none
-	Address     string         `json:"address"` // link-local, without zone
-	ASN         uint32         `json:"asn"`
-	RouterID    string         `json:"routerId"`
-	Software    string         `json:"software,omitempty"`
-	State       string         `json:"state"`  // established, open, connect, idle, or down: no session is possible
-	Reason      string         `json:"reason"` // why it is not established, in words
+	Port     string `json:"port"`
+	Name     string `json:"name"`    // host name that the peer told; empty if it told none
+	Address  string `json:"address"` // link-local, without zone
+	ASN      uint32 `json:"asn"`
+	RouterID string `json:"routerId"`
+	Software string `json:"software,omitempty"`
+	State    string `json:"state"`  // established, open, connect, idle, or down: no session is possible
+	Reason   string `json:"reason"` // why it is not established, in words
+	// Key is what is wrong with the peer's TCP-MD5 key: differs, missing,
+	// unexpected; absent where nothing is known to be.
+	Key         string         `json:"key,omitempty"`
 	Since       time.Time      `json:"since"`
 	BFD         string         `json:"bfd"` // up, down, init, off, or "unanswered": the peer speaks none
 	Restarting  bool           `json:"restarting"`

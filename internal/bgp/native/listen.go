@@ -87,6 +87,11 @@ func (a accepted) apply(s *Speaker) {
 		a.conn.Close()
 		return
 	}
+	if err := signConn(a.conn, from, string(s.desired.Keys.Current)); err != nil {
+		s.log.Error("cannot require TCP-MD5 on an incoming session", "peer", from, "error", err)
+		a.conn.Close()
+		return
+	}
 	n, ok := s.neighbors[from]
 	if !ok {
 		s.strangers.keep(from, a.conn, time.Now())
@@ -106,6 +111,18 @@ func (n *neighbor) offer(conn *net.TCPConn) {
 
 func linkLocalOf(a net.Addr) netip.Addr {
 	return a.(*net.TCPAddr).AddrPort().Addr().WithZone("")
+}
+
+// signConn has the rest of a connection signed with the key that is in force
+// now: it may have come about when another was, or none.
+func signConn(conn *net.TCPConn, from netip.Addr, password string) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return control(raw, func(fd int) error {
+		return setSignature(fd, netip.PrefixFrom(from.WithZone(""), 128), password)
+	})
 }
 
 // sign sets or takes away the key that incoming connections must be signed

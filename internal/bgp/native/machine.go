@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -38,6 +37,7 @@ type machine struct {
 	peer    seam.Peer
 	local   local
 	port    uint16
+	keys    func() *seam.Keys // as they are now
 	inbound chan *net.TCPConn
 	report  func(message) // to the speaker; blocks while the speaker is busy
 	log     *slog.Logger
@@ -45,15 +45,18 @@ type machine struct {
 	restarting func() bool // whether OPENs still say that we restart
 	preserved  bool        // whether what we announced before is still forwarded
 
-	candidates map[*candidate]struct{}
-	progress   chan progress
-	session    *session
-	ended      chan sessionEnd
-	dialing    bool
-	redial     *time.Timer
-	backoff    time.Duration
-	idle       time.Time // the peer is refused until then
-	work       sync.WaitGroup
+	candidates  map[*candidate]struct{}
+	progress    chan progress
+	session     *session
+	ended       chan sessionEnd
+	dialing     bool
+	redial      *time.Timer
+	backoff     time.Duration
+	idle        time.Time // the peer is refused until then
+	heard       chan witnessed
+	seen        witnessed // last
+	stopWitness context.CancelFunc
+	work        sync.WaitGroup
 }
 
 // sessionEnd is why a session is over. keep: its routes stay while the peer
@@ -68,7 +71,7 @@ type sessionEnd struct {
 func (m *machine) run(ctx context.Context) {
 	m.redial = time.NewTimer(m.firstDial())
 	defer m.redial.Stop()
-	m.report(stateChanged{m, seam.Connect, "connecting"})
+	m.report(stateChanged{m, seam.Connect, "connecting", ""})
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,6 +85,8 @@ func (m *machine) run(ctx context.Context) {
 			m.advance(ctx, p)
 		case e := <-m.ended:
 			m.finish(e)
+		case w := <-m.heard:
+			m.observe(w)
 		}
 	}
 }
@@ -121,11 +126,7 @@ func (m *machine) dial(ctx context.Context) {
 	}
 	m.dialing = true
 	m.work.Go(func() {
-		before := badSignatures()
-		conn, err := dial(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), string(m.peer.Password))
-		if err != nil {
-			err = m.explain(err, badSignatures() > before)
-		}
+		conn, err := dialWith(ctx, netip.AddrPortFrom(m.peer.Addr, m.port), *m.keys())
 		select {
 		case m.progress <- progress{dialed: conn, err: err, wasDial: true}:
 		case <-ctx.Done():
@@ -137,14 +138,14 @@ func (m *machine) dial(ctx context.Context) {
 }
 
 // explain says in words why nobody could be reached.
-func (m *machine) explain(err error, badSignature bool) error {
+func (m *machine) explain(err error) error {
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) || isTimeout(err):
-		if badSignature {
-			return errors.New("wrong password: segments arrive with a bad or missing TCP-MD5 signature, or signed though none is set here")
+	case isTimeout(err):
+		if fault := m.fault(); fault != "" {
+			return errors.New(words(fault))
 		}
-		if m.peer.Password != "" {
-			return errors.New("no answer on BGP's port: filtered, or no password is set there")
+		if m.keys().Current != "" {
+			return errors.New("no answer on BGP's port: filtered, or the neighbour has another password or none")
 		}
 		return errors.New("no answer on BGP's port: filtered, or a password is set there")
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -171,7 +172,7 @@ func (m *machine) accept(ctx context.Context, conn *net.TCPConn) {
 
 func (m *machine) begin(ctx context.Context, conn *net.TCPConn, outbound bool) {
 	if m.session == nil {
-		m.report(stateChanged{m, seam.OpenSent, "agreeing on the session"})
+		m.report(stateChanged{m, seam.OpenSent, "agreeing on the session", ""})
 	}
 	c := newCandidate(conn, outbound)
 	m.candidates[c] = struct{}{}
@@ -189,7 +190,12 @@ func (m *machine) advance(ctx context.Context, p progress) {
 	case p.wasDial:
 		m.dialing = false
 		if p.err != nil {
-			m.failed(p.err)
+			if isTimeout(p.err) {
+				m.startWitness(ctx)
+			} else {
+				m.seen = witnessed{} // it answers to this node's key
+			}
+			m.failed(m.explain(p.err))
 			return
 		}
 		m.begin(ctx, p.dialed, true)
@@ -255,6 +261,7 @@ func (m *machine) establish(ctx context.Context, c *candidate) {
 		m.report(sessionDown{m, old, "the peer connected anew", true, true})
 	}
 	m.redial.Stop()
+	m.endWitness()
 	m.backoff = 0
 	s := newSession(c)
 	m.session = s
@@ -278,7 +285,7 @@ func (m *machine) finish(e sessionEnd) {
 	m.report(sessionDown{m, e.session, e.err.Error(), e.keep, ceased(e.err, ceaseCollision)})
 	if ceased(e.err, ceaseMaxPrefixes) {
 		m.idle = time.Now().Add(idleTime)
-		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, idleTime)})
+		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, idleTime), ""})
 		m.redial.Reset(idleTime)
 		return
 	}
@@ -296,7 +303,7 @@ func (m *machine) failed(err error) {
 	if m.session != nil || len(m.candidates) > 0 {
 		return
 	}
-	m.report(stateChanged{m, seam.Connect, err.Error()})
+	m.report(stateChanged{m, seam.Connect, err.Error(), m.fault()})
 	m.redial.Reset(m.wait())
 }
 

@@ -14,11 +14,11 @@ import (
 // apply brings the speaker to a new desired state, touching only what differs.
 func (s *Speaker) apply(machines context.Context, d seam.Desired) {
 	before := s.desired
-	if identity(before) != identity(d) {
-		s.removeAll() // every OPEN said something else
+	if identity(before) != identity(d) || !endure(before.Keys, d.Keys) {
+		s.removeAll() // every OPEN said something else, or was signed otherwise
 	}
 	s.desired = d
-	s.setPassword(before, d)
+	s.setKeys(before.Keys, d.Keys)
 	if before.Filter != d.Filter {
 		s.judgeAnew()
 	}
@@ -52,27 +52,6 @@ func identity(d seam.Desired) local {
 	return local{d.ASN, d.RouterID, d.Hostname, d.Restart.Time, d.Restart.Watched}
 }
 
-// password is what incoming connections must be signed with: all peers of a
-// fabric share it.
-func password(d seam.Desired) string {
-	for _, p := range d.Peers {
-		if p.Password != "" {
-			return string(p.Password)
-		}
-	}
-	return ""
-}
-
-func (s *Speaker) setPassword(before, d seam.Desired) {
-	if password(before) == password(d) {
-		return
-	}
-	s.strangers.closeAll() // they came under the one before
-	if err := s.sign(password(d)); err != nil {
-		s.log.Error("cannot require TCP-MD5 on incoming sessions", "error", err)
-	}
-}
-
 func (s *Speaker) addNeighbor(machines context.Context, p seam.Peer) {
 	index := 0
 	for s.indexes.has(index) {
@@ -92,6 +71,7 @@ func (s *Speaker) addNeighbor(machines context.Context, p seam.Peer) {
 		peer:       p,
 		local:      identity(s.desired),
 		port:       s.at.Port(),
+		keys:       s.keys.Load,
 		inbound:    make(chan *net.TCPConn, parallel),
 		report:     s.post,
 		log:        s.log,
@@ -100,6 +80,7 @@ func (s *Speaker) addNeighbor(machines context.Context, p seam.Peer) {
 		candidates: make(map[*candidate]struct{}),
 		progress:   make(chan progress),
 		ended:      make(chan sessionEnd),
+		heard:      make(chan witnessed),
 	}
 	s.neighbors[p.Addr] = n
 	if conn := s.strangers.take(p.Addr, time.Now()); conn != nil {
@@ -168,6 +149,7 @@ type (
 		machine *machine
 		state   seam.State
 		reason  string
+		fault   seam.KeyFault
 	}
 	sessionUp struct {
 		machine *machine
@@ -217,7 +199,7 @@ func (m stateChanged) apply(s *Speaker) {
 	}
 	// That a next attempt has begun is no news as to why the last one failed.
 	if m.state == seam.Idle || m.state == seam.Connect {
-		n.status.Reason = m.reason
+		n.status.Reason, n.status.KeyFault = m.reason, m.fault
 		if n.ended != "" && n.ended != m.reason {
 			n.status.Reason += " (the session before ended: " + n.ended + ")"
 		}
@@ -237,6 +219,7 @@ func (m sessionUp) apply(s *Speaker) {
 	n.refused.forget() // it tells all anew
 	s.forgetQueue(n)
 	n.status.State, n.status.Since, n.status.Reason = seam.Established, time.Now(), ""
+	n.status.KeyFault = ""
 	n.status.ASN, n.status.RouterID, n.status.Hostname, n.status.Software = a.asn, a.routerID, a.hostname, a.software
 	n.status.Families, n.status.Hold = a.families, a.hold
 	for f := range families {

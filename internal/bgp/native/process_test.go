@@ -224,6 +224,13 @@ func (s *speaker) established(addr netip.Addr) {
 }
 
 // reaches waits until the prefix has exactly n equal paths.
+// flaps is how often the session with a peer has ended.
+func (s *speaker) flaps(addr netip.Addr) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peers[addr].Flaps
+}
+
 func (s *speaker) reaches(prefix string, n int) {
 	s.t.Helper()
 	s.eventually(fmt.Sprintf("%d paths to %s", n, prefix), func() bool {

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -154,26 +152,4 @@ func setSignature(fd int, peers netip.Prefix, password string) error {
 		return fmt.Errorf("set TCP-MD5 key for %s: %w", peers, err)
 	}
 	return nil
-}
-
-// badSignatures counts the segments that this network namespace dropped for
-// a wrong, missing or unexpected TCP-MD5 signature (/proc/net/netstat), or 0
-// where the kernel does not tell.
-func badSignatures() uint64 {
-	data, err := os.ReadFile("/proc/thread-self/net/netstat")
-	if err != nil {
-		return 0
-	}
-	lines := strings.Split(string(data), "\n")
-	var sum uint64
-	for i := 0; i+1 < len(lines); i += 2 {
-		names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
-		for j := range min(len(names), len(values)) {
-			if strings.HasPrefix(names[j], "TCPMD5") {
-				n, _ := strconv.ParseUint(values[j], 10, 64)
-				sum += n
-			}
-		}
-	}
-	return sum
 }

@@ -33,6 +33,7 @@ type Speaker struct {
 	applied chan struct{}
 	ended   chan struct{} // closed when Run is over: nobody takes messages any more
 
+	keys       atomic.Pointer[seam.Keys]
 	restarting atomic.Bool // best paths are held back (RFC 4724 §4.1)
 
 	// What follows is owned by Run's goroutine.
@@ -67,6 +68,7 @@ func New(at netip.AddrPort, log *slog.Logger) *Speaker {
 		neighbors: make(map[netip.Addr]*neighbor),
 		strangers: make(strangers),
 	}
+	s.keys.Store(&seam.Keys{})
 	s.unicast = newTable(s.unicastChanged)
 	s.evpn = newTable(s.evpnChanged)
 	return s
@@ -142,7 +144,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	listener, err := listen(ctx, s.at, password(first))
+	listener, err := listen(ctx, s.at, string(first.Keys.Current))
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -120,16 +121,30 @@ func TestRefusals(t *testing.T) {
 	t.Run("password", func(t *testing.T) {
 		a, b, ofB, ofA := pair(t)
 		dA, dB := desired(1, ofB), desired(2, ofA)
-		dA.Peers[0].Password, dB.Peers[0].Password = "one", "another"
+		dA.Keys.Current, dB.Keys.Current = "one", "another"
 		x, y := startSpeaker(t, a, dA), startSpeaker(t, b, dB)
-		reason(x, ofB, "wrong password")
-		dB.Peers[0].Password = ""
+		reason(x, ofB, "signs with another key")
+		reason(y, ofA, "signs with another key")
+		dB.Keys.Current = ""
 		y.set(dB)
-		reason(y, ofA, "wrong password")
-		dB.Peers[0].Password = "one"
+		reason(y, ofA, "signs its segments")
+		reason(x, ofB, "does not sign")
+		dB.Keys.Current = "one"
 		y.set(dB)
 		x.established(ofB)
 		y.established(ofA)
+		x.eventually("nothing wrong with the key", func() bool { return x.peers[ofB].KeyFault == "" })
+	})
+	t.Run("silent", func(t *testing.T) {
+		a, b, ofB, _ := pair(t)
+		must(t, b.Do(func() error { // as a filter does that nobody knows of
+			return exec.Command("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c tcp dport 179 drop").Run()
+		}))
+		d := desired(1, ofB)
+		d.Keys = oneKey
+		x := startSpeaker(t, a, d)
+		reason(x, ofB, "no answer on BGP's port")
+		x.eventually("no word of a key", func() bool { return x.peers[ofB].KeyFault == "" })
 	})
 	t.Run("nobody", func(t *testing.T) {
 		a, _, ofB, _ := pair(t)
