@@ -52,7 +52,7 @@ func TestGuardRoutes(t *testing.T) {
 	leaf1, leaf2 := w.node("leaf1"), w.node("leaf2")
 	others := fmt.Sprintf("%s/32", leaf2.Loopback)
 	forged := "203.0.113.0/24"
-	attacks := []string{others, fmt.Sprintf("%s/31", leaf2.Loopback), "172.16.0.11/32", "0.0.0.0/0", "10.0.0.0/16", forged}
+	attacks := []string{others, fmt.Sprintf("%s/31", leaf2.Loopback), "172.16.0.11/32", "172.16.0.0/25", "0.0.0.0/0", "10.0.0.0/16", forged}
 	commands := []string{"-c", "configure terminal",
 		"-c", "route-map forge permit 10", "-c", fmt.Sprintf("set as-path prepend 65530 %d", leaf2.ASN), "-c", "exit",
 		"-c", fmt.Sprintf("router bgp %d", leaf1.ASN), "-c", "no bgp network import-check", "-c", "address-family ipv4 unicast"}

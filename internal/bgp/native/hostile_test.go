@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -108,5 +109,76 @@ func TestMalformedEVPN(t *testing.T) {
 	x.eventually("the route taken back by its malformed update", func() bool { return x.evpn[plain].Gone })
 	x.eventually("the session, undisturbed", func() bool {
 		return x.peers[ofB].State == seam.Established && x.peers[ofB].Flaps == 0
+	})
+}
+
+// flood announces as many host routes inside 20.0.0.0/8, until the session ends.
+func (p *puppet) flood(count int) {
+	p.t.Helper()
+	const path, perUpdate = "\x40\x02\x06\x02\x01\xfa\x56\xea\x02", 700
+	from := p.conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().As16()
+	var b []byte
+	for i := 0; i < count; i += perUpdate {
+		reach := append([]byte{0, 1, 1, 16}, from[:]...)
+		reach = append(reach, 0)
+		for j := i; j < min(i+perUpdate, count); j++ {
+			reach = append(reach, 32, 20, byte(j>>16), byte(j>>8), byte(j))
+		}
+		reach = append([]byte{flagOptional | flagExtended, attrReach, byte(len(reach) >> 8), byte(len(reach))}, reach...)
+		b = append(b[:0], endMessage(append(beginMessage(nil, typeUpdate), raw(origin, path, string(reach))...), 0)...)
+		if _, err := p.conn.Write(b); err != nil {
+			return
+		}
+	}
+}
+
+// TestMillionPrefixes has a peer tell a million prefixes: to a speaker whose
+// filter refuses them, and to one that has none.
+func TestMillionPrefixes(t *testing.T) {
+	const many, most, bound = 1_000_000, 100_000, 256 // MiB
+	begin := func(t *testing.T, filter seam.Filter) (*speaker, *netns.NS, [2]netip.Addr, *puppet) {
+		a, b, ofB, ofA := pair(t)
+		c := namespace(t, t.Name()+"-c")
+		ofC, ofAfromC := cable(t, a, c, "eth2")
+		d := desired(1, ofB, ofC)
+		d.Filter, d.Peers[0].MaxPrefixes = filter, most
+		x := startSpeaker(t, a, d)
+		startSpeaker(t, c, desired(3, ofAfromC))
+		x.reaches("10.0.0.3/32", 1)
+		p := newPuppet(t, b, ofA)
+		x.established(ofB)
+		go p.flood(many)
+		return x, b, [2]netip.Addr{ofB, ofA}, p
+	}
+	undisturbed := func(t *testing.T, x *speaker) {
+		t.Helper()
+		x.reaches("10.0.0.3/32", 1)
+		if _, mem := x.usage(); mem > bound {
+			t.Errorf("it takes %.0f MiB", mem)
+		}
+	}
+	t.Run("refused", func(t *testing.T) {
+		x, _, peer, _ := begin(t, refusing("20.0.0.0/8"))
+		for n := most; n < many; n += most {
+			x.eventually("more is refused", func() bool { return x.peers[peer[0]].Refused.Count >= uint64(n) })
+		}
+		x.eventually("all is refused, the session stands", func() bool {
+			p := x.peers[peer[0]]
+			return p.Refused.Count == many && len(p.Refused.Standing) == seam.MaxRefused && p.State == seam.Established
+		})
+		undisturbed(t, x)
+	})
+	t.Run("unfiltered", func(t *testing.T) {
+		x, b, peer, _ := begin(t, nil)
+		x.eventually("the session ends", func() bool {
+			p := x.peers[peer[0]]
+			return p.State == seam.Idle && strings.Contains(p.Reason, "too many prefixes")
+		})
+		undisturbed(t, x)
+		x.reaches("20.0.0.0/32", 0)
+		startSpeaker(t, b, desired(2, peer[1])) // who behaves
+		x.reaches("10.0.0.2/32", 1)
+		x.established(peer[0])
+		x.reaches("20.0.7.7/32", 0)
 	})
 }

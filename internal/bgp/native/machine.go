@@ -23,7 +23,9 @@ const (
 	yieldTime = 300 * time.Millisecond
 	redialMin = 100 * time.Millisecond
 	redialMax = 5 * time.Second
-	idleTime  = 60 * time.Second // after too many prefixes
+	// banTime is how long a peer that sent too many prefixes gets no session:
+	// long enough for it to cost little if it does so for ever.
+	banTime   = 60 * time.Second
 	freshTime = 5 * time.Second  // a session this young may still lose a collision
 	openTime  = 10 * time.Second // for OPEN and the first KEEPALIVE to arrive
 	byeTime   = time.Second      // for the last message of a session to be taken
@@ -52,7 +54,8 @@ type machine struct {
 	dialing     bool
 	redial      *time.Timer
 	backoff     time.Duration
-	idle        time.Time // the peer is refused until then
+	ban         time.Duration // for a peer that sent too many prefixes
+	idle        time.Time     // the peer is refused until then
 	heard       chan witnessed
 	seen        witnessed // last
 	stopWitness context.CancelFunc
@@ -284,9 +287,9 @@ func (m *machine) finish(e sessionEnd) {
 	m.session = nil
 	m.report(sessionDown{m, e.session, e.err.Error(), e.keep, ceased(e.err, ceaseCollision)})
 	if ceased(e.err, ceaseMaxPrefixes) {
-		m.idle = time.Now().Add(idleTime)
-		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, idleTime), ""})
-		m.redial.Reset(idleTime)
+		m.idle = time.Now().Add(m.ban)
+		m.report(stateChanged{m, seam.Idle, fmt.Sprintf("%s; next try in %s", e.err, m.ban), ""})
+		m.redial.Reset(m.ban)
 		return
 	}
 	m.redial.Reset(m.wait())

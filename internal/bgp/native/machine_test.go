@@ -38,6 +38,7 @@ func TestIdleRefuses(t *testing.T) {
 	m := &machine{
 		report:     func(message) {},
 		restarting: func() bool { return false },
+		ban:        banTime,
 		candidates: map[*candidate]struct{}{},
 		redial:     time.NewTimer(time.Hour),
 	}

@@ -81,8 +81,9 @@ func (n *neighbor) exceeds() bool {
 	return false
 }
 
-// defaultMaxPrefixes bounds each family of each peer.
-const defaultMaxPrefixes = 1 << 20
+// defaultMaxPrefixes bounds each family of each peer: 350 MiB of memory at most
+// for host routes of one path.
+const defaultMaxPrefixes = 1 << 19
 
 // awaits tells whether an End-of-RIB of any family is still due.
 func (n *neighbor) awaits() bool {

@@ -72,6 +72,7 @@ func (s *Speaker) addNeighbor(machines context.Context, p seam.Peer) {
 		local:      identity(s.desired),
 		port:       s.at.Port(),
 		keys:       s.keys.Load,
+		ban:        s.ban,
 		inbound:    make(chan *net.TCPConn, parallel),
 		report:     s.post,
 		log:        s.log,

@@ -46,6 +46,7 @@ func serveSpeaker() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s := New(netip.MustParseAddrPort("[::]:179"), slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	s.ban = 2 * time.Second
 	go func() {
 		in := gob.NewDecoder(os.Stdin)
 		for {

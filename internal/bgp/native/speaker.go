@@ -34,7 +34,8 @@ type Speaker struct {
 	ended   chan struct{} // closed when Run is over: nobody takes messages any more
 
 	keys       atomic.Pointer[seam.Keys]
-	restarting atomic.Bool // best paths are held back (RFC 4724 §4.1)
+	ban        time.Duration // see banTime
+	restarting atomic.Bool   // best paths are held back (RFC 4724 §4.1)
 
 	// What follows is owned by Run's goroutine.
 	desired   seam.Desired
@@ -62,6 +63,7 @@ func New(at netip.AddrPort, log *slog.Logger) *Speaker {
 		log:       log,
 		events:    make(chan seam.Event),
 		set:       make(chan seam.Desired, 1),
+		ban:       banTime,
 		inbox:     make(chan message, 64),
 		applied:   make(chan struct{}, 1),
 		ended:     make(chan struct{}),
