@@ -45,6 +45,8 @@ type Backend interface {
 	Leases(ctx context.Context, segment string) []status.Lease
 	// Release ends the lease of an address that this node has given.
 	Release(ctx context.Context, address netip.Addr) error
+	// Vitals returns all that metrics are made of.
+	Vitals() status.Vitals
 	// Nodes returns the nodes of the fabric as the document has them.
 	Nodes() []status.Host
 	// Forwarding says what the kernel does with a packet to a destination.
@@ -78,6 +80,9 @@ const (
 	reloadPath     = "/v1/reload"
 	downPath       = "/v1/down"
 )
+
+// metricsPath has no version: it is where Prometheus looks.
+const metricsPath = "/metrics"
 
 // Bounds on what one side takes from the other.
 const (

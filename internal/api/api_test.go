@@ -61,6 +61,8 @@ func (a *agent) Drain(_ context.Context, node string, drained bool) error {
 	return a.drain(node, drained)
 }
 
+func (a *agent) Vitals() status.Vitals { return status.Vitals{Status: a.snapshot} }
+
 func (a *agent) Gateways() []status.Gateway { return nil }
 
 func (a *agent) Routes(prefix netip.Prefix) []status.Route {

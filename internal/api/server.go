@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"frond/internal/metrics"
 	"frond/internal/status"
 )
 
@@ -83,6 +84,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+forwardingPath, h.forwarding)
 	mux.HandleFunc("POST "+reloadPath, h.change("reload", http.StatusUnprocessableEntity, b.Reload))
 	mux.HandleFunc("POST "+downPath, h.change("down", http.StatusInternalServerError, b.Down))
+	mux.Handle("GET "+metricsPath, metrics.Handler(b.Vitals))
 	mux.HandleFunc("/", h.unknown)
 	return http.MaxBytesHandler(mux, maxRequest)
 }

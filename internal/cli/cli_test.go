@@ -47,6 +47,7 @@ type backend struct {
 }
 
 func (b backend) Status() status.Snapshot      { return b.snapshot }
+func (b backend) Vitals() status.Vitals        { return status.Vitals{} }
 func (b backend) Reload(context.Context) error { return b.refusal }
 func (b backend) Segments() []status.Segment   { return b.segments }
 func (b backend) EVPN() []status.EVPNRoute     { return b.evpn }

@@ -278,6 +278,7 @@ func TestStatusAsksTheAgents(t *testing.T) {
 type answers struct{ snapshot status.Snapshot }
 
 func (a answers) Status() status.Snapshot            { return a.snapshot }
+func (a answers) Vitals() status.Vitals              { return status.Vitals{} }
 func (a answers) Routes(netip.Prefix) []status.Route { return nil }
 func (a answers) Reload(context.Context) error       { return nil }
 func (a answers) Down(context.Context) error         { return nil }
