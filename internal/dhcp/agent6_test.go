@@ -221,7 +221,7 @@ func TestIPv6AddressThatSomebodyHas(t *testing.T) {
 	if b.a.counts.Exhausted != 2 {
 		t.Errorf("counted are %+v", b.a.counts)
 	}
-	report := b.a.report()
+	report := b.a.report(b.now)
 	if len(report.Conditions) != 1 || report.Conditions[0].Subject != "blue (IPv6)" {
 		t.Errorf("reported is %+v", report)
 	}
@@ -271,8 +271,8 @@ func TestWhatElseGuestsAskByDHCPv6(t *testing.T) {
 		t.Errorf("told unasked: %s", m.Summary())
 	}
 	b.want6("no addresses are given", b.say6(dhcpv6.MessageTypeSolicit, 1, identity(1)), "ADVERTISE 1:NoAddrsAvail")
-	if len(b.a.report().Pools) > 0 {
-		t.Errorf("reported is %+v", b.a.report())
+	if len(b.a.report(b.now).Pools) > 0 {
+		t.Errorf("reported is %+v", b.a.report(b.now))
 	}
 
 	b = newBench(t, newMemory(), "n1", blue6("fd00:16::1:0", "fd00:16::1:0"))

@@ -28,6 +28,7 @@ type bench struct {
 	named     map[netip.Addr]Named // as it was told
 	bound     []dataplane.LocalAddress
 	replies6  []*dhcpv6.Message // that nobody has looked at
+	claimant  string            // the port that they are behind; empty: the client's own
 }
 
 func newBench(t *testing.T, store *memory, node string, s Segment) *bench {
@@ -69,7 +70,11 @@ func (b *bench) settle() []*dhcpv4.DHCPv4 {
 			address := netip.AddrFrom4([4]byte(f.Frame[sizeEthernet+24:]))
 			b.probes = append(b.probes, address)
 			if mac, ok := b.answering[address]; ok {
-				b.a.heard(b.port, arpAnswer(mac, address), b.now)
+				from := b.port
+				if b.claimant != "" {
+					from.Port = b.claimant
+				}
+				b.a.heard(from, arpAnswer(mac, address), b.now)
 			}
 		}
 		b.now += probeTime / 10
@@ -378,7 +383,7 @@ func TestPoolThatIsFull(t *testing.T) {
 	b := newBench(t, newMemory(), "n1", s)
 	for i := range 10 {
 		b.lease(i)
-		conditions := b.a.report().Conditions
+		conditions := b.a.report(b.now).Conditions
 		if is := len(conditions) == 1 && conditions[0].Name == ConditionPool; is != (i >= 8) {
 			t.Errorf("with %d of 10 leased there is %+v", i+1, conditions)
 		}

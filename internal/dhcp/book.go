@@ -18,10 +18,11 @@ type book struct {
 	due      map[netip.Addr]time.Duration // of an address, in ends
 	// changed are addresses of which something else is known than before.
 	changed []netip.Addr
+	held    map[place]int // addresses that are not to be had because of who is behind a port
 }
 
 func newBook() *book {
-	return &book{entries: make(map[netip.Addr]*entry), clients: make(map[Client][]netip.Addr), due: make(map[netip.Addr]time.Duration)}
+	return &book{entries: make(map[netip.Addr]*entry), clients: make(map[Client][]netip.Addr), due: make(map[netip.Addr]time.Duration), held: make(map[place]int)}
 }
 
 // apply takes in what the store tells. What is older than what is known
@@ -78,6 +79,7 @@ func (b *book) deleted(key string, revision int64) {
 
 func (b *book) forget(e *entry) {
 	delete(b.entries, e.address)
+	b.uncount(e)
 	if e.Client == "" {
 		return
 	}
@@ -118,6 +120,7 @@ func (b *book) put(a netip.Addr, l lease, modified int64, now time.Duration) {
 	}
 	e := &entry{lease: l, address: a, modified: modified, seen: now}
 	b.entries[a] = e
+	b.count(e)
 	if e.Client != "" {
 		b.clients[e.Client] = append(b.clients[e.Client], a)
 	}
@@ -146,6 +149,7 @@ func (b *book) lapse(now time.Duration) {
 		case e == nil:
 		case e.over() <= now:
 			b.changed = append(b.changed, next.address)
+			b.uncount(e)
 		default:
 			b.schedule(e)
 		}

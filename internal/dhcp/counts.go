@@ -9,6 +9,7 @@ type Counts struct {
 	Malformed                                        uint64 // messages that are no client's
 	Dropped                                          uint64 // messages while too many were waiting
 	Exhausted                                        uint64 // messages that no address was left for
+	Crowded                                          uint64 // messages of clients whose port has its share
 	Conflicts                                        uint64 // addresses that somebody had without a lease
 }
 

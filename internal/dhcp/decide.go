@@ -12,7 +12,7 @@ import (
 // heard takes in a frame that came in by a guest's port.
 func (a *agent) heard(port dataplane.LocalPort, frame []byte, now time.Duration) {
 	if mac, ip, ok := parseARPReply(frame); ok {
-		a.claimed(port.VNI, mac, ip, now)
+		a.claimed(port, mac, ip, now)
 		return
 	}
 	r, ok, ours := readRequest(port, frame)
@@ -98,6 +98,10 @@ func (a *agent) discover(s *segment, r request, now time.Duration) {
 		a.none(s, &r)
 		return
 	}
+	if a.crowded(s, r.port, r.client, address) {
+		a.turnAway(r.port, now)
+		return
+	}
 	k := offered
 	if rapid {
 		k = leased
@@ -147,6 +151,10 @@ func (a *agent) request(s *segment, r request, now time.Duration) {
 		if a.writes.pending[address] == nil {
 			a.nak(s, &r, "the address is not this client's", now)
 		}
+		return
+	}
+	if a.crowded(s, r.port, r.client, address) {
+		a.turnAway(r.port, now)
 		return
 	}
 	// It has an address that nothing is known of any more: since nobody else
@@ -265,5 +273,5 @@ func (a *agent) decline(s *segment, r *request, now time.Duration) {
 		return
 	}
 	a.counts.Conflicts++
-	a.setAside(s, r.wanted, r.mac, now)
+	a.setAside(s, r.wanted, r.mac, r.port, now)
 }

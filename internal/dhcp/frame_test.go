@@ -131,7 +131,7 @@ func FuzzRecord(f *testing.F) {
 		b := newBench(t, store, "n1", blue("172.16.0.11", "172.16.0.14"))
 		b.a.changed(store.whole(), b.now)
 		b.say(dhcpv4.MessageTypeDiscover, 1)
-		b.a.report()
+		b.a.report(b.now)
 		b.a.leases("", b.now)
 	})
 }

@@ -72,6 +72,7 @@ type entry struct {
 	// surrendered tells that the own node has begun to give this revision up:
 	// nothing is promised by it any more.
 	surrendered bool
+	counted     bool // see book.count
 }
 
 // margin is what a promise ends earlier by than what it stands on: clocks run

@@ -37,25 +37,29 @@ func (a *agent) unprobe(now time.Duration) {
 // claimed takes in that a guest answers for an address that is probed: it is
 // set aside, and the client gets another one. A client that answers for the
 // address itself knows it already.
-func (a *agent) claimed(vni uint32, mac dataplane.MAC, address netip.Addr, now time.Duration) {
-	j := a.probed[dataplane.NeighborKey{VNI: vni, IP: address}]
-	s := a.segments[link{vni: vni}]
+func (a *agent) claimed(port dataplane.LocalPort, mac dataplane.MAC, address netip.Addr, now time.Duration) {
+	j := a.probed[dataplane.NeighborKey{VNI: port.VNI, IP: address}]
+	s := a.segments[link{vni: port.VNI}]
 	if j == nil || s == nil || mac == j.request.mac {
 		return
 	}
+	if a.crowded(s, port, "", address) {
+		a.turnAway(port, now) // it claims too much to be believed
+		return
+	}
 	a.counts.Conflicts++
-	a.setAside(s, address, mac, now)
+	a.setAside(s, address, mac, port, now)
 	a.again(s, j, now)
 }
 
 // setAside has nobody get an address that somebody has without a lease.
-func (a *agent) setAside(s *segment, address netip.Addr, mac dataplane.MAC, now time.Duration) {
+func (a *agent) setAside(s *segment, address netip.Addr, mac dataplane.MAC, port dataplane.LocalPort, now time.Duration) {
 	e := a.book.entries[address]
 	if e == nil || a.writes.pending[address] != nil {
 		return
 	}
 	e.surrendered = true
-	l := lease{Segment: s.Name, MAC: mac, Kind: declined, Hold: declineHold, Moved: e.Moved || e.Node != a.node}
+	l := lease{Segment: s.Name, MAC: mac, Kind: declined, Port: port.Port, Hold: declineHold, Moved: e.Moved || e.Node != a.node}
 	if l.Moved {
 		l.Hold = max(l.Hold, e.keep(a.run, now))
 	}

@@ -14,6 +14,8 @@ import (
 const (
 	ConditionPool = "dhcp-pool"
 	ConditionAway = "dhcp-store-away"
+	// ConditionCrowded: clients behind one port ask for more than its share.
+	ConditionCrowded = "dhcp-port-limit"
 )
 
 // full is the share of a pool, in percent, from which on it is a condition.
@@ -49,7 +51,7 @@ type Lease struct {
 	Kept     time.Duration // how long others do not get it
 }
 
-func (a *agent) report() Report {
+func (a *agent) report(now time.Duration) Report {
 	r := Report{Counts: a.counts, Waiting: len(a.jobs), Unwritten: len(a.writes.pending)}
 	leasing := false
 	for _, s := range a.byPrefix {
@@ -78,6 +80,7 @@ func (a *agent) report() Report {
 			Text: "the store does not answer: guests that are known here keep their addresses, new ones get none; see frond store status",
 		})
 	}
+	r.Conditions = append(r.Conditions, a.crowdedPorts(now)...)
 	return r
 }
 

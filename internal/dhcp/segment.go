@@ -28,6 +28,9 @@ type Segment struct {
 	// Grace is how long after its end a lease is still its client's; see the
 	// package's documentation.
 	Grace time.Duration
+	// PortLimit is how many addresses clients behind one port have at a time,
+	// reserved ones aside; 0: as many as there are.
+	PortLimit int
 
 	Router     netip.Addr // zero: none
 	DNS        []netip.Addr

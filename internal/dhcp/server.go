@@ -258,7 +258,7 @@ func (s *Server) tell(a *agent) time.Duration {
 	if now-s.reported < reportInterval {
 		return s.reported + reportInterval
 	}
-	s.report, s.reported = a.report(), now
+	s.report, s.reported = a.report(now), now
 	return now + time.Minute
 }
 

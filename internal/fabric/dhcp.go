@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -23,6 +24,9 @@ type DHCP struct {
 	BootFile     string
 	NextServer   netip.Addr    // that the boot file is at; zero: none
 	Reservations []Reservation // in the document's order
+	// PortLimit is how many addresses guests behind one port have at a time,
+	// reserved ones aside: half of the ranges' unless set.
+	PortLimit int
 }
 
 // AddressRange is an inclusive range of addresses.
@@ -53,7 +57,7 @@ func decodeDHCP(v value) (*DHCP, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &DHCP{
+	d := &DHCP{
 		Ranges:       required(m, "range", "say which addresses guests get, as in range: 172.16.0.11-172.16.0.254", oneOrMore(addressRange(ipv4, "172.16.0.11-172.16.0.254"))),
 		DNS:          optional(m, "dns", nil, list(0, address(anyFamily, "1.1.1.1"))),
 		Search:       optional(m, "search", nil, list(0, domain)),
@@ -64,7 +68,24 @@ func decodeDHCP(v value) (*DHCP, bool) {
 		BootFile:     optional(m, "boot_file", "", bootFile),
 		NextServer:   optional(m, "next_server", netip.Addr{}, address(ipv4, "192.0.2.69")),
 		Reservations: optional(m, "reservations", nil, decodeReservations(decodeReservation)),
-	}, true
+		PortLimit:    int(optional(m, "port_limit", 0, integer(1, 1<<24))),
+	}
+	if d.PortLimit == 0 {
+		d.PortLimit = max(1, sizeOf(d.Ranges)/2)
+	}
+	return d, true
+}
+
+// sizeOf counts the addresses of IPv4 ranges, as far as they are some.
+func sizeOf(ranges []AddressRange) (n int) {
+	for _, r := range ranges {
+		if !r.First.Is4() || !r.Last.Is4() {
+			continue // what is wrong with it was said
+		}
+		first, last := r.First.As4(), r.Last.As4()
+		n += int(binary.BigEndian.Uint32(last[:])-binary.BigEndian.Uint32(first[:])) + 1
+	}
+	return n
 }
 
 // domain takes a name of labels, with or without a dot at its end.

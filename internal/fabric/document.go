@@ -21,7 +21,7 @@ var keysOf = map[string][]string{
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp", "dhcp6", "dns", "dns_names", "ntp", "ra"},
 	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
 	"dhcp": {
-		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations",
+		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations", "port_limit",
 	},
 	"dhcp6":        {"range", "lease", "grace", "reservations"},
 	"route":        {"to", "via"},

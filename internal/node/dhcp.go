@@ -46,7 +46,7 @@ const filterPause = 5 * time.Second
 // requestsCross is the condition that the node cannot keep its guests' requests.
 const requestsCross = "dhcp-requests-cross"
 
-var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, requestsCross}
+var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, dhcp.ConditionCrowded, requestsCross}
 
 // applyDHCP has guests answered as the document says.
 func (l *loop) applyDHCP(now time.Time) {
@@ -93,7 +93,7 @@ func dhcpSegments(p *plan.Plan, portMTU int) []dhcp.Segment {
 		s := dhcp.Segment{
 			Name: d.Segment, VNI: d.VNI, Prefix: d.Prefix, Server: d.Server, MAC: d.MAC, MTU: d.MTU, Router: d.Router,
 			Lease: d.Lease, Grace: d.Grace, DNS: d.Resolvers, Search: d.Search, NTP: d.NTP,
-			BootFile: d.BootFile, NextServer: d.NextServer,
+			PortLimit: d.PortLimit, BootFile: d.BootFile, NextServer: d.NextServer,
 		}
 		for _, r := range d.Ranges {
 			s.Ranges = append(s.Ranges, dhcp.Range(r))

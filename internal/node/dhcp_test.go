@@ -26,6 +26,7 @@ const leasingDocument = testDocument + `segments:
     dhcp:
       range: 172.16.0.11-172.16.0.99
       lease: 20m
+      port_limit: 7
       routes: [{to: 10.1.0.0/16, via: 172.16.0.2}]
       reservations: {web1: {mac: "02:00:00:00:00:01", address: 172.16.0.10}, db1: {client_id: "ff:01", address: 172.16.0.9}}
   bare: {vni: 8, nodes: [leaf1], prefix: 172.17.0.0/24, mtu: 1400, dhcp: {range: 172.17.0.11-172.17.0.99}}
@@ -49,13 +50,13 @@ func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 				{Client: "\x01\x02\x00\x00\x00\x00\x01", Address: a("172.16.0.10"), Hostname: "web1"},
 				{Client: "\xff\x01", Address: a("172.16.0.9"), Hostname: "db1"},
 			},
-			Lease: 20 * time.Minute, Grace: time.Hour, Router: a("172.16.0.1"),
+			Lease: 20 * time.Minute, Grace: time.Hour, PortLimit: 7, Router: a("172.16.0.1"),
 			DNS: []netip.Addr{netip.MustParseAddr("172.16.0.1")}, Search: []string{"blue.apollo"}, MTU: 1450,
 			Routes: []dhcp.Route{{Prefix: p("10.1.0.0/16"), Via: a("172.16.0.2")}},
 		},
 		{
 			Name: "bare", VNI: 8, Prefix: p("172.17.0.0/24"), Server: a("10.0.200.1"), MAC: dataplane.MAC{2, 0x68, 0, 0, 0, 8},
-			Ranges: []dhcp.Range{{First: a("172.17.0.11"), Last: a("172.17.0.99")}}, Lease: 10 * time.Minute, Grace: time.Hour, MTU: 1400,
+			Ranges: []dhcp.Range{{First: a("172.17.0.11"), Last: a("172.17.0.99")}}, Lease: 10 * time.Minute, Grace: time.Hour, PortLimit: 44, MTU: 1400,
 		},
 	}
 	same := cmp.Comparer(func(x, y netip.Addr) bool { return x == y })

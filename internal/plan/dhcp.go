@@ -36,6 +36,7 @@ type DHCP struct {
 	Routes     []fabric.StaticRoute // of IPv4, as the rest
 	BootFile   string
 	NextServer netip.Addr
+	PortLimit  int // of addresses for those behind one port
 }
 
 // DHCP are the segments whose guests are answered here: by DHCP those that are
@@ -69,6 +70,7 @@ func (p *Plan) dhcp4(d DHCP, s fabric.Segment) DHCP {
 		d.Server, d.Router = s.Gateway.Address, s.Gateway.Address
 	}
 	d.Ranges, d.Lease, d.Grace, d.Reservations = s.DHCP.Ranges, s.DHCP.Lease, s.DHCP.Grace, s.DHCP.Reservations
+	d.PortLimit = s.DHCP.PortLimit
 	d.Routes, d.BootFile, d.NextServer = s.DHCP.Routes, s.DHCP.BootFile, s.DHCP.NextServer
 	return d
 }
