@@ -26,6 +26,11 @@ type Guard struct {
 	Holders []GuestAddress
 	// Places are the ports that MACs are behind now: they are behind no other.
 	Places []GuestPlace
+	// Strict lets guests speak only from addresses in Holders.
+	Strict bool
+	// Broadcast is how many broadcast and multicast packets each guest port may
+	// send in a second; 0: as many as it likes.
+	Broadcast int
 }
 
 // GuestAddress is an IP address that is the guest's of this MAC.
@@ -44,7 +49,8 @@ type GuestPlace struct {
 func (g Guard) Equal(o Guard) bool {
 	return slices.Equal(g.Bridges, o.Bridges) && slices.Equal(g.GuestPorts, o.GuestPorts) && slices.Equal(g.Fabric, o.Fabric) &&
 		g.Local == o.Local && slices.Equal(g.VTEPs, o.VTEPs) && slices.Equal(g.Ports, o.Ports) &&
-		slices.Equal(g.Gateways, o.Gateways) && slices.Equal(g.Holders, o.Holders) && slices.Equal(g.Places, o.Places)
+		slices.Equal(g.Gateways, o.Gateways) && slices.Equal(g.Holders, o.Holders) && slices.Equal(g.Places, o.Places) &&
+		g.Strict == o.Strict && g.Broadcast == o.Broadcast
 }
 
 // IsZero tells that nobody is kept from anything.
@@ -64,6 +70,8 @@ const (
 	DropGateway   = "gateway"       // from the address of a gateway, or claiming it
 	DropAddress   = "address"       // from an address of another guest, or claiming it
 	DropLoopback  = "loopback"      // from the loopback of a node
+	DropSource    = "source"        // from an address that the guest was not given, or claiming it
+	DropBroadcast = "broadcast"     // broadcast and multicast beyond what a guest's port may send
 	DropDHCP      = "dhcp-server"   // answers of a DHCP server from a guest
 	DropRA        = "router-advert" // router advertisements and redirects from a guest
 	DropService   = "service"       // from guests to BGP, BFD, the store, VXLAN of a node
@@ -74,5 +82,5 @@ const (
 
 // GuardRules are all of them.
 func GuardRules() []string {
-	return []string{DropBPDU, DropMAC, DropGateway, DropAddress, DropLoopback, DropDHCP, DropRA, DropService, DropFragments, DropVXLAN, DropBGP}
+	return []string{DropBPDU, DropMAC, DropGateway, DropAddress, DropLoopback, DropSource, DropBroadcast, DropDHCP, DropRA, DropService, DropFragments, DropVXLAN, DropBGP}
 }

@@ -25,8 +25,9 @@ const full = 90
 type Report struct {
 	Pools      []Pool
 	Counts     Counts
-	Waiting    int // clients that are being served
-	Unwritten  int // leases that the store has not been told of yet
+	Synced     bool // the leases are known
+	Waiting    int  // clients that are being served
+	Unwritten  int  // leases that the store has not been told of yet
 	Conditions []status.Condition
 }
 
@@ -52,7 +53,7 @@ type Lease struct {
 }
 
 func (a *agent) report(now time.Duration) Report {
-	r := Report{Counts: a.counts, Waiting: len(a.jobs), Unwritten: len(a.writes.pending)}
+	r := Report{Synced: a.synced, Counts: a.counts, Waiting: len(a.jobs), Unwritten: len(a.writes.pending)}
 	leasing := false
 	for _, s := range a.byPrefix {
 		if !s.leases() {

@@ -28,7 +28,7 @@ var keysOf = map[string][]string{
 	"reservation":  {"mac", "client_id", "address"},
 	"reservation6": {"mac", "duid", "address"},
 	"store":        {"members", "endpoints", "ca_file", "cert_file", "key_file"},
-	"guard":        {"routes", "guests"},
+	"guard":        {"routes", "guests", "strict", "broadcast"},
 }
 
 // Defaults of what the document leaves out.

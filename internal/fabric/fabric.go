@@ -27,6 +27,12 @@ type Guard struct {
 	Routes bool
 	// Guests has guests kept from harming each other and the fabric.
 	Guests bool
+	// Strict lets guests speak only from addresses that they were given, or that
+	// are reserved for them; otherwise from any that nobody else has.
+	Strict bool
+	// Broadcast is how many broadcast and multicast packets each guest port may
+	// send in a second; 0: as many as it likes.
+	Broadcast int
 }
 
 // Underlay is what all nodes of the fabric share.

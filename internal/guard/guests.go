@@ -23,6 +23,9 @@ type Guests struct {
 	fabric   []netip.Prefix
 	local    netip.Addr
 	vteps    []netip.Addr
+
+	strict    bool
+	broadcast int
 }
 
 // guestSegment is a segment that the node takes part in.
@@ -30,11 +33,15 @@ type guestSegment struct {
 	name     string
 	prefixes []netip.Prefix
 	gateways []netip.Addr
+	reserved []dataplane.GuestAddress // by MAC
 }
 
 // GuestsFor is what guests of a node may do.
 func GuestsFor(f *fabric.Fabric, self fabric.Node) *Guests {
-	g := &Guests{fabric: slices.SortedFunc(slices.Values(f.Underlay.Loopbacks), netip.Prefix.Compare), local: self.Loopback}
+	g := &Guests{
+		fabric: slices.SortedFunc(slices.Values(f.Underlay.Loopbacks), netip.Prefix.Compare), local: self.Loopback,
+		strict: f.Guard.Strict, broadcast: f.Guard.Broadcast,
+	}
 	for _, n := range f.Nodes {
 		if n.Name != self.Name {
 			g.vteps = append(g.vteps, n.Loopback)
@@ -58,6 +65,7 @@ func GuestsFor(f *fabric.Fabric, self fabric.Node) *Guests {
 				}
 			}
 		}
+		own.reserved = reservedIn(s)
 		g.segments = append(g.segments, own)
 	}
 	return g
@@ -82,11 +90,15 @@ type Here struct {
 	Links    map[string]dataplane.Link
 	Ports    []string             // of the fabric
 	Stations map[string][]Station // by segment
+	// Leases are what guests were given, by segment, and nil while nothing is
+	// known of them. Only Strict asks for them.
+	Leases map[string][]dataplane.GuestAddress
 }
 
 // Rules is what the kernel is to keep guests from.
 func (g *Guests) Rules(h Here) dataplane.Guard {
-	rules := dataplane.Guard{Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
+	strict := g.strict && h.Leases != nil
+	rules := dataplane.Guard{Strict: strict, Broadcast: g.broadcast, Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
 	devices := make(map[string]bool)
 	for _, s := range h.Segments {
 		rules.Bridges = append(rules.Bridges, s.Bridge)
@@ -105,13 +117,17 @@ func (g *Guests) Rules(h Here) dataplane.Guard {
 	for _, s := range g.segments {
 		rules.Gateways = append(rules.Gateways, s.gateways...)
 		for _, station := range h.Stations[s.name] {
-			s.bind(&rules, station)
+			s.bind(&rules, station, strict)
+		}
+		if strict {
+			s.grant(&rules, h.Stations[s.name], h.Leases[s.name])
 		}
 	}
 	slices.SortFunc(rules.Gateways, netip.Addr.Compare)
 	slices.SortFunc(rules.Holders, func(a, b dataplane.GuestAddress) int {
 		return cmp.Or(a.IP.Compare(b.IP), bytes.Compare(a.MAC[:], b.MAC[:]))
 	})
+	rules.Holders = slices.Compact(rules.Holders)
 	slices.SortFunc(rules.Places, func(a, b dataplane.GuestPlace) int {
 		return cmp.Or(bytes.Compare(a.MAC[:], b.MAC[:]), strings.Compare(a.Port, b.Port))
 	})
@@ -120,12 +136,15 @@ func (g *Guests) Rules(h Here) dataplane.Guard {
 
 // bind notes what belongs to a station. Only addresses of the segment's own
 // prefixes are one guest's: those of others may be somebody else's elsewhere.
-func (s guestSegment) bind(rules *dataplane.Guard, station Station) {
+func (s guestSegment) bind(rules *dataplane.Guard, station Station, strict bool) {
 	if station.Silent {
 		return
 	}
 	if station.Settled && len(rules.Places) < maxPlaces {
 		rules.Places = append(rules.Places, dataplane.GuestPlace{Port: station.Port, MAC: station.MAC})
+	}
+	if strict {
+		return
 	}
 	for _, ip := range station.IPs {
 		if s.guards(ip) && len(rules.Holders) < maxHolders {
@@ -139,13 +158,17 @@ func (s guestSegment) guards(ip netip.Addr) bool {
 }
 
 // MayClaim tells whether a guest of a segment that says to have an address may
-// be believed. holder is the station that has it, if any does.
-func (g *Guests) MayClaim(segment string, a dataplane.LocalAddress, holder *Station) bool {
+// be believed. holder is the station that has it, if any does; leases, asked by
+// Strict alone, are those of the segment, nil while nothing is known of them.
+func (g *Guests) MayClaim(segment string, a dataplane.LocalAddress, holder *Station, leases []dataplane.GuestAddress) bool {
 	i := slices.IndexFunc(g.segments, func(s guestSegment) bool { return s.name == segment })
 	if i < 0 {
 		return true
 	}
 	s := g.segments[i]
+	if g.strict && s.guards(a.IP) && !s.mayHave(dataplane.GuestAddress{MAC: a.MAC, IP: a.IP}, leases) {
+		return false
+	}
 	switch {
 	case slices.Contains(s.gateways, a.IP), slices.ContainsFunc(g.fabric, func(p netip.Prefix) bool { return p.Contains(a.IP) }):
 		return false

@@ -106,11 +106,11 @@ func TestMayClaim(t *testing.T) {
 		"the gateway's":                       {claim(gateway), nil, false},
 		"a node's":                            {claim(loopback), nil, false},
 	} {
-		if got := blueGuests().MayClaim("blue", c.claim, c.holder); got != c.want {
+		if got := blueGuests().MayClaim("blue", c.claim, c.holder, nil); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if !blueGuests().MayClaim("red", claim(gateway), nil) {
+	if !blueGuests().MayClaim("red", claim(gateway), nil, nil) {
 		t.Error("a segment that the guard knows nothing of is kept from its addresses")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -25,8 +24,14 @@ const (
 )
 
 // guardFamilies are all tables of the guard.
-func guardFamilies(local netip.Addr) []guardFamily {
-	return []guardFamily{guardBridge(), guardNode(local)}
+func guardFamilies(g dataplane.Guard) []guardFamily {
+	return []guardFamily{guardBridge(g.Strict, g.Broadcast), guardNode(g.Local)}
+}
+
+// sameRules tells whether two guards differ in the elements of sets alone.
+func sameRules(a, b dataplane.Guard) bool {
+	other := func(f guardFamily) bool { return f.serves(a) != f.serves(b) }
+	return a.Local == b.Local && a.Strict == b.Strict && a.Broadcast == b.Broadcast && !slices.ContainsFunc(guardFamilies(a), other)
 }
 
 func (k *Kernel) openGuard() (*nftables.Conn, error) {
@@ -51,7 +56,7 @@ func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
 	defer func() { _ = conn.CloseLasting() }()
 	changed := false
 	var failed []error
-	for _, f := range guardFamilies(g.Local) {
+	for _, f := range guardFamilies(g) {
 		did, err := f.set(conn, g)
 		changed = changed || did
 		if err != nil {
@@ -119,8 +124,7 @@ func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, 
 // there is, which is many times as quick. Where the kernel does not hold the
 // first, it may fail.
 func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
-	other := func(f guardFamily) bool { return f.serves(from) != f.serves(to) }
-	if from.Local != to.Local || slices.ContainsFunc(guardFamilies(to.Local), other) {
+	if !sameRules(from, to) {
 		return fmt.Errorf("guard: %w: other rules are needed", errors.ErrUnsupported)
 	}
 	conn, err := k.openGuard()
@@ -128,7 +132,7 @@ func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
 		return err
 	}
 	defer func() { _ = conn.CloseLasting() }()
-	for _, f := range guardFamilies(to.Local) {
+	for _, f := range guardFamilies(to) {
 		if !f.serves(to) {
 			continue
 		}
@@ -183,6 +187,13 @@ func (f guardFamily) make(conn *nftables.Conn, g dataplane.Guard) error {
 	}
 	for _, rule := range f.drops {
 		set := &nftables.Set{Table: table, Name: dropSet(rule), KeyType: nftables.TypeIFName, Dynamic: true, Counter: true, Size: maxCounted, KeyByteOrder: binaryutil.NativeEndian}
+		if err := conn.AddSet(set, nil); err != nil {
+			return fmt.Errorf("encode set %s: %w", set.Name, err)
+		}
+		ids[set.Name] = set.ID
+	}
+	for _, name := range f.meters {
+		set := &nftables.Set{Table: table, Name: name, KeyType: nftables.TypeIFName, Dynamic: true, Size: maxCounted, KeyByteOrder: binaryutil.NativeEndian}
 		if err := conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("encode set %s: %w", set.Name, err)
 		}
@@ -277,7 +288,7 @@ func (f guardFamily) whole(conn *nftables.Conn, there bool) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list sets: %w", err)
 	}
-	return len(sets) == len(f.sets)+len(f.drops), nil // rules name them all
+	return len(sets) == len(f.sets)+len(f.drops)+len(f.meters), nil // rules name them all
 }
 
 func sameChain(have *nftables.Chain, want guardChain) bool {
@@ -293,12 +304,22 @@ func sameGuardRule(have, want []expr.Any) bool {
 		rule = withIDs(rule, nil)
 		for _, e := range rule {
 			if d, ok := e.(*expr.Dynset); ok {
-				d.Exprs = nil // the counter, as it stands
+				d.Exprs = limitsOf(d.Exprs)
 			}
 		}
 		return rule
 	}
 	return sameRule(plain(have), plain(want))
+}
+
+// limitsOf leaves counters out, which are as they stand.
+func limitsOf(all []expr.Any) (limits []expr.Any) {
+	for _, e := range all {
+		if _, ok := e.(*expr.Limit); ok {
+			limits = append(limits, e)
+		}
+	}
+	return limits
 }
 
 // GuardDrops returns what the guard has dropped since its rules were made,
@@ -310,7 +331,7 @@ func (k *Kernel) GuardDrops() ([]dataplane.GuardDrop, error) {
 	}
 	defer func() { _ = conn.CloseLasting() }()
 	counts := make(map[[2]string]uint64)
-	for _, f := range guardFamilies(netip.Addr{}) {
+	for _, f := range guardFamilies(dataplane.Guard{}) {
 		there, err := f.exists(conn)
 		if err != nil || !there {
 			continue // SetGuard says so

@@ -23,6 +23,7 @@ type guardFamily struct {
 	sets   []guardSet
 	chains []guardChain
 	drops  []string // rules whose packets are counted
+	meters []string // sets of limits, one for each port
 }
 
 // guardSet is a set whose elements change while the rules stay.
@@ -146,7 +147,7 @@ func fragmentHeader() []expr.Any {
 
 // guardBridge is what guests' ports are kept from. Each packet from a guest
 // sees its chain once; what is known to be the guest's leaves it soon.
-func guardBridge() guardFamily {
+func guardBridge(strict bool, broadcast int) guardFamily {
 	holder4 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
 	holder6 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
 	target6 := seq(link(linkSource), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
@@ -159,7 +160,7 @@ func guardBridge() guardFamily {
 		return seq(layer4(unix.IPPROTO_UDP), transport(portFrom, 2), port(number))
 	}
 	const dhcpServer, dhcp6Server = 67, 547
-	return guardFamily{
+	f := guardFamily{
 		family: nftables.TableFamilyBridge,
 		sets: []guardSet{
 			{name: "guests", types: []nftables.SetDatatype{nftables.TypeIFName}, elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.GuestPorts) }},
@@ -174,7 +175,7 @@ func guardBridge() guardFamily {
 			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
 			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
 		},
-		drops: []string{dataplane.DropBPDU, dataplane.DropMAC, dataplane.DropGateway, dataplane.DropAddress, dataplane.DropLoopback, dataplane.DropDHCP, dataplane.DropRA},
+		drops: []string{dataplane.DropBPDU, dataplane.DropMAC, dataplane.DropGateway, dataplane.DropAddress, dataplane.DropLoopback, dataplane.DropSource, dataplane.DropBroadcast, dataplane.DropDHCP, dataplane.DropRA},
 		chains: []guardChain{
 			{name: "arp", rules: [][]expr.Any{
 				seq(network(arpSenderIP, 4), in("gateways4"), drop(dataplane.DropGateway)),
@@ -224,6 +225,13 @@ func guardBridge() guardFamily {
 			}},
 		},
 	}
+	if strict {
+		f.bindSources()
+	}
+	if broadcast > 0 {
+		f.limitFlood(broadcast)
+	}
+	return f
 }
 
 // guardNode is what packets to the node and through it are kept from. What

@@ -57,6 +57,38 @@ func changesOfGuard() map[string]func(*dataplane.Guard) {
 	}
 }
 
+// TestGuardOptions turns on and off what needs other rules.
+func TestGuardOptions(t *testing.T) {
+	s := newSpace(t)
+	s.setGuard(someGuard(), true, "first")
+	for name, change := range map[string]func(*dataplane.Guard){
+		"strict":               func(g *dataplane.Guard) { g.Strict = true },
+		"broadcast":            func(g *dataplane.Guard) { g.Broadcast = 10 },
+		"broadcast, another":   func(g *dataplane.Guard) { g.Broadcast = 11 },
+		"strict and broadcast": func(g *dataplane.Guard) { g.Strict, g.Broadcast = true, 10_000_000 },
+	} {
+		g := someGuard()
+		change(&g)
+		if err := s.kernel.UpdateGuard(someGuard(), g); err == nil {
+			t.Errorf("%s: rules were made without a look", name)
+		}
+		s.setGuard(g, true, name)
+		s.setGuard(g, false, name+", again")
+		rules := s.nft("list table bridge frond-guard")
+		if got := strings.Contains(rules, fmt.Sprintf("limit rate over %d/second burst %d packets", g.Broadcast, g.Broadcast)); got != (g.Broadcast > 0) {
+			t.Errorf("%s: %s", name, rules)
+		}
+		if got := strings.Contains(rules, "@drop-source {"); got != g.Strict {
+			t.Errorf("%s: %s", name, rules)
+		}
+		if _, err := s.kernel.GuardDrops(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.setGuard(someGuard(), true, "last")
+	s.setGuard(dataplane.Guard{}, true, "removal")
+}
+
 func TestGuard(t *testing.T) {
 	s := newSpace(t)
 	s.nft("add table inet theirs")

@@ -28,6 +28,7 @@ type guarded struct {
 	drops   dropRate
 	filter  *routeFilter // nil: peers may announce what they like
 	of      *plan.Plan   // that filter was made for
+	strictly
 }
 
 // routeFilter puts the document's rules before the speaker.
@@ -119,6 +120,15 @@ func (l *loop) applyGuard(now time.Time) {
 		return
 	}
 	here := guard.Here{Segments: l.segments.here, Links: l.links, Ports: l.portNames(), Stations: make(map[string][]guard.Station)}
+	if l.plan.Guard.Guests.Strict() {
+		if here.Leases = l.granted(); here.Leases == nil {
+			g.changed, g.due = true, now.Add(time.Second)
+			if now.Sub(g.waited(now)) < strictPatience {
+				return // the rules of the run before are in force meanwhile
+			}
+		}
+		g.leases = here.Leases
+	}
 	for _, s := range l.segments.here {
 		for _, m := range l.segments.stations.MACs(s.VNI) {
 			station := guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero()}
@@ -148,7 +158,7 @@ func (l *loop) believe(event dataplane.OverlayEvent) dataplane.OverlayEvent {
 		if m, ok := l.segments.stations.Holder(a.VNI, a.IP); ok {
 			holder = &guard.Station{MAC: m.MAC, Port: m.Port, Silent: !m.Silent.IsZero()}
 		}
-		return !l.plan.Guard.Guests.MayClaim(l.segmentName(a.VNI), a, holder)
+		return !l.plan.Guard.Guests.MayClaim(l.segmentName(a.VNI), a, holder, l.guarded.leases[l.segmentName(a.VNI)])
 	})
 }
 

@@ -170,6 +170,7 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 		case <-l.held.Changed():
 		case bound := <-l.addresses.Bound():
 			l.leased(bound)
+			l.guarded.changed = true
 		case named := <-l.addresses.Named():
 			l.named(named)
 		case <-adopted:

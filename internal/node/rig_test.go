@@ -380,6 +380,7 @@ type fakeAddresses struct {
 	filtered []dataplane.Segment
 	refuse   error
 	report   dhcp.Report
+	leases   []dhcp.Lease
 }
 
 func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
@@ -387,7 +388,7 @@ func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.r
 func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
 func (f *fakeAddresses) Named() <-chan []dhcp.Named                        { return nil }
 func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }
-func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return nil }
+func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return f.leases }
 func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
 
 func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {

@@ -1,0 +1,55 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"frond/internal/dataplane"
+)
+
+// strictly is what a strict guard goes by.
+type strictly struct {
+	leases map[string][]dataplane.GuestAddress // by segment, as the rules have them
+	since  time.Time                           // when the leases were first waited for; zero: never
+}
+
+// strictPatience is how long after its start the agent waits for the leases, the
+// rules of the run before being in force. Then it guards as if not strict: guests
+// that cannot speak at all would be worse.
+const strictPatience = 30 * time.Second
+
+// waited is since when the leases are waited for.
+func (s *strictly) waited(now time.Time) time.Time {
+	if s.since.IsZero() {
+		s.since = now
+	}
+	return s.since
+}
+
+// granted are the leases of guests, by segment: with an entry for each segment
+// that there are leases of, and nil while nothing is known of them.
+func (l *loop) granted() map[string][]dataplane.GuestAddress {
+	all := make(map[string][]dataplane.GuestAddress)
+	for _, s := range l.segments.here {
+		all[s.Name] = []dataplane.GuestAddress{}
+	}
+	if !slices.ContainsFunc(l.segments.here, func(s dataplane.Segment) bool { return s.DHCP || s.DHCP6 }) {
+		return all
+	}
+	if !l.addresses.Report().Synced {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	leases := l.addresses.Leases(ctx, "")
+	if ctx.Err() != nil {
+		return l.guarded.leases // as they were
+	}
+	for _, lease := range leases {
+		if lease.State == "leased" || lease.State == "offered" {
+			all[lease.Segment] = append(all[lease.Segment], dataplane.GuestAddress{MAC: lease.MAC, IP: lease.Address})
+		}
+	}
+	return all
+}

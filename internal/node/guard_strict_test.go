@@ -1,0 +1,49 @@
+package node
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"frond/internal/dataplane"
+	"frond/internal/dhcp"
+)
+
+// TestStrictGuardAwaitsLeases has a strict guard set nothing until the leases are
+// known, for a while; then it goes on without, and is strict once they are.
+func TestStrictGuardAwaitsLeases(t *testing.T) {
+	r := began(t)
+	r.step()
+	before := r.guard.sets
+	r.adopt(parse(t, leasingDocument+"guard: {strict: on}\n", "leaf1"), nil)
+	r.step()
+	if r.guard.sets != before {
+		t.Errorf("rules are set before leases are known: %+v", r.guard.rules)
+	}
+	r.now = r.now.Add(strictPatience)
+	r.step()
+	if r.guard.sets != before+1 || r.guard.rules.Strict || len(r.guard.rules.Bridges) == 0 {
+		t.Errorf("after a while without the store: %+v", r.guard.rules)
+	}
+	mac := dataplane.MAC{2, 0, 0, 0, 0, 9}
+	r.dhcp.report.Synced = true
+	r.dhcp.leases = []dhcp.Lease{
+		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.12"), MAC: mac, State: "leased"},
+		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.13"), MAC: mac, State: "offered"},
+		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.14"), MAC: mac, State: "declined"},
+		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.15"), MAC: mac, State: "ended"},
+	}
+	r.now = r.now.Add(time.Second)
+	r.step()
+	var holders []string
+	for _, h := range r.guard.rules.Holders {
+		holders = append(holders, h.IP.String()+" "+h.MAC.String())
+	}
+	want := []string{"172.16.0.10 02:00:00:00:00:01", "172.16.0.12 " + mac.String(), "172.16.0.13 " + mac.String()}
+	if diff := cmp.Diff(want, holders); diff != "" || !r.guard.rules.Strict {
+		t.Errorf("strict %t, %s\n%s", r.guard.rules.Strict, strings.Join(holders, ", "), diff)
+	}
+}
