@@ -36,6 +36,9 @@ func Packets(ctx context.Context, from, to Host, octets int, duration time.Durat
 	}
 	defer func() { _ = sender.Close() }()
 
+	if err := arrives(ctx, sender, receiver); err != nil {
+		return 0, err
+	}
 	var received atomic.Uint64
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -66,4 +69,23 @@ func Packets(ctx context.Context, from, to Host, octets int, duration time.Durat
 	_ = receiver.Close()
 	work.Wait()
 	return perSecond, err
+}
+
+// arrives waits until one datagram has arrived: in a flood of others, whom a
+// neighbour's address is asked of would not be heard for a second.
+func arrives(ctx context.Context, sender, receiver net.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	for buf := []byte{0}; ctx.Err() == nil; {
+		if _, err := sender.Write(buf); err != nil {
+			return fmt.Errorf("send a datagram: %w", err)
+		}
+		if err := receiver.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			return err
+		}
+		if _, err := receiver.Read(buf); err == nil {
+			return receiver.SetReadDeadline(time.Time{})
+		}
+	}
+	return fmt.Errorf("no datagram from %s arrives at %s: %w", sender.LocalAddr(), receiver.LocalAddr(), ctx.Err())
 }

@@ -199,3 +199,17 @@ func TestBandwidth(t *testing.T) {
 		t.Error("sent from an address that is not there")
 	}
 }
+
+func TestPackets(t *testing.T) {
+	t.Parallel()
+	ns := pair(t)
+	a, b := probe.Host{NS: ns[0], Addr: addr6[0]}, probe.Host{NS: ns[1], Addr: addr6[1]}
+	got, err := probe.Packets(t.Context(), a, b, 64, 200*ms)
+	if err != nil || got < 100 {
+		t.Errorf("%v packets/s, %v", got, err)
+	}
+	a.Addr = netip.MustParseAddr("fd00::9")
+	if _, err := probe.Packets(t.Context(), a, b, 64, ms); err == nil {
+		t.Error("sent from an address that is not there")
+	}
+}
