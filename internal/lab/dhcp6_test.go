@@ -41,7 +41,8 @@ func (w *world) ask6(guest, options, reason string) (told map[string]string) {
 	must(w.t, os.WriteFile(script, []byte(addressScript), 0o755))
 	must(w.t, os.WriteFile(filepath.Join(dir, "conf"), []byte(
 		"also request dhcp6.name-servers, dhcp6.domain-search;\nsend fqdn.fqdn \""+guest+"\";\nsend fqdn.encoded on;\n"), 0o644))
-	out, err := w.shell(guest, fmt.Sprintf("timeout 30 dhclient -6 -1 -v -D LL %[1]s -cf %[2]s/conf -sf %[2]s/script -lf %[2]s/leases -pf %[2]s/pid eth0; got=$?; kill $(cat %[2]s/pid); exit $got", options, dir))
+	out, err := w.shell(guest, fmt.Sprintf("timeout 30 dhclient -6 -1 -v -D LL %[1]s -cf %[2]s/conf -sf %[2]s/script -lf %[2]s/leases -pf %[2]s/pid eth0 && timeout 10 sh -c '"+
+		"until [ -s %[2]s/pid ]; do sleep 0.05; done; client=$(cat %[2]s/pid); kill $client; while kill -0 $client 2>/dev/null; do sleep 0.05; done'", options, dir))
 	if err != nil {
 		w.t.Fatalf("dhclient of %s: %v\n%s", guest, err, out)
 	}
