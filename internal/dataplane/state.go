@@ -55,6 +55,7 @@ type Link struct {
 	MAC       string
 	Master    string // name of the bridge that it is a port of; empty: none
 	Kind      string // "veth", "bridge", …; empty for a physical device
+	Peer      string // of a veth: its other end, if that is in this namespace too
 }
 
 // Event tells that the kernel changed by somebody else's hand.

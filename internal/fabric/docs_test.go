@@ -30,8 +30,9 @@ var sectionOf = map[string]string{
 	"segments.NAME.dhcp.reservations.NAME":  "reservation",
 	"segments.NAME.dhcp6.reservations.NAME": "reservation6",
 
-	"Store": "store",
-	"Guard": "guard",
+	"Store":  "store",
+	"Guard":  "guard",
+	"Guests": "guests",
 }
 
 func reference(t *testing.T) string {

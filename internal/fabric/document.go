@@ -12,7 +12,7 @@ import (
 // keysOf are the keys that each mapping of the document may have. schema.json
 // has the same ones.
 var keysOf = map[string][]string{
-	"document": {"fabric", "underlay", "nodes", "segments", "store", "guard"},
+	"document": {"fabric", "underlay", "nodes", "segments", "store", "guard", "guests"},
 	"underlay": {"loopbacks", "ports", "password_file", "previous_password_file", "bfd", "timers"},
 	"bfd":      {"interval", "multiplier"},
 	"timers":   {"hold", "keepalive"},
@@ -29,6 +29,7 @@ var keysOf = map[string][]string{
 	"reservation6": {"mac", "duid", "address"},
 	"store":        {"members", "endpoints", "ca_file", "cert_file", "key_file"},
 	"guard":        {"routes", "guests", "strict", "broadcast"},
+	"guests":       {"lxd"},
 }
 
 // Defaults of what the document leaves out.
@@ -64,6 +65,7 @@ func decode(v value, dir string) (*Fabric, *storeChoice) {
 	segments := func(v value) ([]Segment, bool) { return decodeSegments(v, nodes) }
 	f.Segments = optional(m, "segments", nil, segments)
 	f.Guard = optional(m, "guard", Guard{Routes: true, Guests: true}, decodeGuard)
+	f.Guests = optional(m, "guests", Guests{}, decodeGuests)
 	store := func(v value) (*storeChoice, bool) { return decodeStore(v, nodes, dir) }
 	return f, optional(m, "store", nil, store)
 }

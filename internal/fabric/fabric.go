@@ -18,6 +18,7 @@ type Fabric struct {
 	Segments []Segment // in the document's order
 	Store    *Store    // nil where nothing keeps leases
 	Guard    Guard
+	Guests   Guests
 }
 
 // Guard is what nodes and guests are kept from doing.

@@ -28,6 +28,7 @@ type linkTable struct {
 	// segments are the devices of segments, known by their aliases.
 	segments map[uint32]bool
 	masters  map[uint32]uint32 // indexes of bridges by those of their ports
+	peers    map[uint32]uint32 // indexes of veths' other ends in this namespace
 }
 
 func newLinkTable() *linkTable {
@@ -37,6 +38,7 @@ func newLinkTable() *linkTable {
 
 		segments: make(map[uint32]bool),
 		masters:  make(map[uint32]uint32),
+		peers:    make(map[uint32]uint32),
 	}
 }
 
@@ -63,6 +65,7 @@ func (t *linkTable) update(m message) {
 			t.links[uint32(link.Index)] = link
 			t.segments[uint32(link.Index)] = isSegment(m)
 			t.masters[uint32(link.Index)] = masterOf(m)
+			t.peers[uint32(link.Index)] = peerOf(m)
 		}
 	case unix.RTM_DELLINK:
 		if link, ok := parseLink(m); ok {
@@ -70,6 +73,7 @@ func (t *linkTable) update(m message) {
 			delete(t.locals, uint32(link.Index))
 			delete(t.segments, uint32(link.Index))
 			delete(t.masters, uint32(link.Index))
+			delete(t.peers, uint32(link.Index))
 		}
 	case unix.RTM_NEWADDR:
 		if a, ok := parseAddress(m); ok && a.isLinkLocal() {
@@ -96,6 +100,9 @@ func (t *linkTable) byName() map[string]dataplane.Link {
 			}
 		}
 		link.Master = t.links[t.masters[index]].Name
+		if link.Kind == "veth" {
+			link.Peer = t.links[t.peers[index]].Name
+		}
 		links[link.Name] = link
 	}
 	return links
@@ -140,6 +147,20 @@ func masterOf(m message) uint32 {
 		}
 	}
 	return 0
+}
+
+// peerOf is the index of the link that a link names as its lower or other one,
+// if that is in the same namespace; 0: none is.
+func peerOf(m message) (peer uint32) {
+	for kind, value := range attributes(m.body[unix.SizeofIfInfomsg:]) {
+		switch kind {
+		case unix.IFLA_LINK:
+			peer = number(value)
+		case unix.IFLA_LINK_NETNSID:
+			return 0
+		}
+	}
+	return peer
 }
 
 // isSegment tells whether the alias of a link is that of a segment's device.

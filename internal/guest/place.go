@@ -1,0 +1,53 @@
+package guest
+
+import (
+	"slices"
+	"strings"
+
+	"frond/internal/dataplane"
+)
+
+// Plug is an interface of an instance and the port of a bridge that it is
+// behind.
+type Plug struct {
+	Instance Key
+	NIC      NIC
+	Port     string
+	Bridge   string
+}
+
+// Plugs finds the ports that instances' interfaces are behind, among the links
+// of this node: the one that the hypervisor names, or the one whose other end,
+// not yet taken into its instance, bears the interface's MAC. The hypervisor
+// names it a moment after it has plugged it in, and does not answer then until
+// the instance has started, which would be too late to tell other nodes.
+func Plugs(instances []Instance, links map[string]dataplane.Link) []Plug {
+	type owner struct {
+		instance Key
+		nic      NIC
+	}
+	byPort, byMAC := make(map[string]owner), make(map[string]owner)
+	for _, i := range instances {
+		for _, nic := range i.NICs {
+			if nic.Port != "" {
+				byPort[nic.Port] = owner{i.Key, nic}
+			}
+			byMAC[nic.MAC.String()] = owner{i.Key, nic}
+		}
+	}
+	var plugs []Plug
+	for name, link := range links {
+		if link.Master == "" {
+			continue
+		}
+		o, ok := byPort[name]
+		if peer, here := links[link.Peer]; !ok && here && peer.Master == "" {
+			o, ok = byMAC[strings.ToLower(peer.MAC)]
+		}
+		if ok {
+			plugs = append(plugs, Plug{Instance: o.instance, NIC: o.nic, Port: name, Bridge: link.Master})
+		}
+	}
+	slices.SortFunc(plugs, func(a, b Plug) int { return strings.Compare(a.Port, b.Port) })
+	return plugs
+}

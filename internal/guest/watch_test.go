@@ -1,0 +1,223 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fake is a hypervisor that can be made to fail. Its instances are on this member.
+type fake struct {
+	mu        sync.Mutex
+	names     []string
+	unknown   []string      // of names: those whose configuration is not known
+	broken    error         // the answer to everything
+	hanging   bool          // there is no answer
+	drop      chan struct{} // closed: the connection of events ends
+	tell      func(Event)
+	connected int
+	listed    int
+}
+
+func (f *fake) answer(ctx context.Context) error {
+	f.mu.Lock()
+	hanging, broken := f.hanging, f.broken
+	f.mu.Unlock()
+	if hanging {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return broken
+}
+
+func (f *fake) Server(ctx context.Context) (Server, error) {
+	return Server{Product: "LXD", Version: "5.0.2", Member: "leaf1", Cluster: true}, f.answer(ctx)
+}
+
+func (f *fake) Instances(ctx context.Context) ([]Instance, []Key, error) {
+	if err := f.answer(ctx); err != nil {
+		return nil, nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listed++
+	known := slices.DeleteFunc(slices.Clone(f.names), func(n string) bool { return slices.Contains(f.unknown, n) })
+	return named(known...), keys(f.unknown...), nil
+}
+
+func (f *fake) Keys(ctx context.Context) ([]Key, error) {
+	if err := f.answer(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return keys(f.names...), nil
+}
+
+func (f *fake) Instance(ctx context.Context, key Key) (Instance, error) {
+	if err := f.answer(ctx); err != nil {
+		return Instance{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case slices.Contains(f.unknown, key.Name):
+		return Instance{}, ErrUnknown
+	case !slices.Contains(f.names, key.Name):
+		return Instance{}, ErrGone
+	}
+	return named(key.Name)[0], nil
+}
+
+func (f *fake) Events(ctx context.Context, ready func(), tell func(Event)) error {
+	f.mu.Lock()
+	f.tell, f.drop = tell, make(chan struct{})
+	f.connected++
+	drop := f.drop
+	f.mu.Unlock()
+	if err := f.answer(ctx); err != nil {
+		return err
+	}
+	ready()
+	select {
+	case <-drop:
+		return errors.New("the connection has ended")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// watched runs a watcher of the hypervisor in a bubble of fake time. Its state
+// is what the watcher has told last.
+func watched(t *testing.T, f *fake, run func(t *testing.T, w *Watcher, state func() State)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(slog.New(slog.DiscardHandler))
+		w.open = func(string) Source { return f }
+		w.exists = func(socket string) bool { return socket == "there" }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		var last State
+		run(t, w, func() State {
+			synctest.Wait()
+			select {
+			case last = <-w.Events():
+			default:
+			}
+			return last
+		})
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func wantState(t *testing.T, when string, s State, c Contact, names ...string) {
+	t.Helper()
+	var got []string
+	for _, i := range s.Instances {
+		got = append(got, i.Name)
+	}
+	if s.Contact != c || !slices.Equal(got, names) {
+		t.Errorf("%s: %s, knows %v; want %s, %v", when, s.Contact, got, c, names)
+	}
+}
+
+var somewhere = Desired{Sockets: []string{"nowhere", "there"}}
+
+func TestWatcherFollows(t *testing.T) {
+	f := &fake{names: []string{"a"}}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		wantState(t, "before it is told", state(), Off)
+		w.Set(Desired{Sockets: []string{"nowhere"}})
+		wantState(t, "without a socket", state(), Absent)
+		w.Set(somewhere)
+		wantState(t, "connected", state(), Connected, "a")
+		f.set(func() { f.names = []string{"a", "b"} })
+		f.tell(Event{Key: Key{"default", "b"}})
+		wantState(t, "one more", state(), Connected, "a", "b")
+		f.set(func() { f.names = []string{"b"} })
+		f.tell(Event{Key: Key{"default", "a"}})
+		wantState(t, "one less", state(), Connected, "b")
+		f.set(func() { f.names = []string{"c"} })
+		f.tell(Event{Key: Key{"default", "c"}, Renamed: true})
+		wantState(t, "one renamed", state(), Connected, "c")
+		f.set(func() { f.names = []string{"c", "d"} })
+		time.Sleep(lookInterval)
+		wantState(t, "an event was missed", state(), Connected, "c", "d")
+		f.set(func() { f.unknown = []string{"c"} })
+		f.tell(Event{Key: Key{"default", "c"}})
+		wantState(t, "nothing is known of one", state(), Connected, "c", "d")
+		if f.connected != 1 {
+			t.Errorf("connected %d times", f.connected)
+		}
+		w.Set(Desired{})
+		wantState(t, "none is wanted", state(), Off)
+		w.Set(somewhere)
+		wantState(t, "wanted again", state(), Connected, "d") // c was known before, of another life
+	})
+}
+
+// TestWatcherKeeps has the hypervisor fail in every way: what is known stays,
+// and is put right when it answers.
+func TestWatcherKeeps(t *testing.T) {
+	for name, fail := range map[string]func(f *fake){
+		"hangs":   func(f *fake) { f.hanging = true },
+		"garbage": func(f *fake) { f.broken = errors.New("the answer is none of LXD's API") },
+		"restart": func(f *fake) { close(f.drop); f.broken = errors.New("connection refused") },
+		"drops":   func(f *fake) { close(f.drop); f.hanging = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{names: []string{"a", "b"}}
+			watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+				w.Set(somewhere)
+				wantState(t, "at first", state(), Connected, "a", "b")
+				f.set(func() { fail(f) })
+				time.Sleep(lookInterval + askTime)
+				s := state()
+				wantState(t, "while it fails", s, Away, "a", "b")
+				if s.Trouble == "" || s.Server.Member != "leaf1" {
+					t.Errorf("says %+v", s)
+				}
+				time.Sleep(time.Hour)
+				wantState(t, "after an hour", state(), Away, "a", "b")
+				if f.connected > 3700/int(longestPause.Seconds()) {
+					t.Errorf("tried %d times", f.connected)
+				}
+				f.set(func() { f.hanging, f.broken, f.names = false, nil, []string{"b", "c"} })
+				time.Sleep(longestPause + askTime)
+				wantState(t, "when it answers", state(), Connected, "b", "c")
+			})
+		})
+	}
+}
+
+// TestWatcherBounds has more events than anybody asks for one by one.
+func TestWatcherBounds(t *testing.T) {
+	f := &fake{names: []string{"a"}}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		w.Set(somewhere)
+		wantState(t, "at first", state(), Connected, "a")
+		for n := range 10 * maxPending {
+			w.inbox.mu.Lock() // as if it was asked for something meanwhile
+			if len(w.inbox.pending) > maxPending {
+				t.Errorf("%d are pending", len(w.inbox.pending))
+			}
+			w.inbox.mu.Unlock()
+			f.tell(Event{Key: Key{"default", string(rune('a' + n))}})
+		}
+		wantState(t, "after all", state(), Connected, "a")
+	})
+}
