@@ -35,6 +35,8 @@ type Backend interface {
 	Thaw(ctx context.Context, station, segment string) error
 	// Gateways returns the gateways of all segments of the fabric.
 	Gateways() []status.Gateway
+	// Hypervisor returns what LXD or Incus says of its instances here.
+	Hypervisor() status.Hypervisor
 	// Drain has elected gateways leave the node of that name and not come
 	// back, or with false lets them come again.
 	Drain(ctx context.Context, node string, drained bool) error
@@ -71,6 +73,7 @@ const (
 	evpnPath       = "/v1/evpn"
 	thawPath       = "/v1/macs/thaw"
 	gatewaysPath   = "/v1/gateways"
+	hypervisorPath = "/v1/hypervisor"
 	drainPath      = "/v1/gateways/drain"
 	undrainPath    = "/v1/gateways/undrain"
 	leasesPath     = "/v1/leases"

@@ -64,6 +64,9 @@ func (a *agent) Drain(_ context.Context, node string, drained bool) error {
 func (a *agent) Vitals() status.Vitals { return status.Vitals{Status: a.snapshot} }
 
 func (a *agent) Gateways() []status.Gateway { return nil }
+func (a *agent) Hypervisor() status.Hypervisor {
+	return status.Hypervisor{Contact: "absent", Instances: []status.Instance{}}
+}
 
 func (a *agent) Routes(prefix netip.Prefix) []status.Route {
 	var inside []status.Route
@@ -208,6 +211,7 @@ func TestRaw(t *testing.T) {
 		{"POST", "/v1/leases/release?address=172.16.0.11", 422, `{"error":"172.16.0.11"}`},
 		{"POST", "/v1/leases/release?address=x", 400, `{"error":"address \"x\" is none: write it as 172.16.0.11"}`},
 		{"GET", "/v1/gateways", 200, `{"gateways":[]}`},
+		{"GET", "/v1/hypervisor", 200, `{"contact":"absent","instances":[]}`},
 		{"POST", "/v1/gateways/drain?node=leaf1", 422, `{"error":"leaf1 true"}`},
 		{"POST", "/v1/gateways/undrain?node=leaf1", 422, `{"error":"leaf1 false"}`},
 		{"POST", "/v1/status", 404, `{"error":"this agent does not know POST /v1/status"}`},

@@ -119,6 +119,13 @@ func (c *Client) Gateways(ctx context.Context) ([]status.Gateway, error) {
 	return body.Gateways, err
 }
 
+// Hypervisor asks for what LXD or Incus says of its instances on the node.
+func (c *Client) Hypervisor(ctx context.Context) (status.Hypervisor, error) {
+	var body status.Hypervisor
+	err := c.ask(ctx, http.MethodGet, hypervisorPath, &body)
+	return body, err
+}
+
 // Leases asks for the addresses of a segment's guests, of all segments' for the
 // empty name.
 func (c *Client) Leases(ctx context.Context, segment string) ([]status.Lease, error) {

@@ -76,6 +76,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET "+guardPath, h.guard)
 	mux.HandleFunc("POST "+thawPath, h.thaw)
 	mux.HandleFunc("GET "+gatewaysPath, h.gateways)
+	mux.HandleFunc("GET "+hypervisorPath, h.hypervisor)
 	mux.HandleFunc("POST "+drainPath, h.drain(true))
 	mux.HandleFunc("POST "+undrainPath, h.drain(false))
 	mux.HandleFunc("GET "+leasesPath, h.leases)
@@ -140,6 +141,10 @@ func (h handler) thaw(w http.ResponseWriter, r *http.Request) {
 	h.change("thaw", http.StatusUnprocessableEntity, func(ctx context.Context) error {
 		return h.backend.Thaw(ctx, query.Get("station"), query.Get("segment"))
 	})(w, r)
+}
+
+func (h handler) hypervisor(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, h.backend.Hypervisor())
 }
 
 func (h handler) gateways(w http.ResponseWriter, _ *http.Request) {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"frond/internal/api"
+	"frond/internal/guest"
 	"frond/internal/node"
 )
 
@@ -88,6 +89,7 @@ func complete(c *node.Config) (err error) {
 	}
 	c.BFDSocket = filepath.Join(filepath.Dir(c.Socket), "bfd.sock")
 	c.Version = version().Version
+	c.Hypervisors = guest.Sockets(os.Getenv)
 	return nil
 }
 

@@ -58,6 +58,7 @@ func (b backend) Forwarding(_ context.Context, to status.Destination) (status.Fo
 	return b.forwarding[to], nil
 }
 
+func (b backend) Hypervisor() status.Hypervisor                 { return hangingHypervisor() }
 func (b backend) Gateways() []status.Gateway                    { return b.gateways }
 func (b backend) Leases(context.Context, string) []status.Lease { return b.leases }
 func (b backend) Release(context.Context, netip.Addr) error     { return b.refusal }
@@ -195,6 +196,7 @@ func TestExitCodes(t *testing.T) {
 		{"macs thaw --socket " + broken + " 02:67:00:00:00:01", 1, "", "frond: thaw: fabric.yaml"},
 		{"macs thaw --socket " + nobody + " 02:67:00:00:00:01", 1, "", "no agent answers"},
 		{"macs thaw", 2, "", "see frond macs thaw --help"},
+		{"lxd status --socket " + good, 1, "member leaf1 at /var/lib/lxd/unix.socket does not answer as it should", ""},
 		{"drain --socket " + good + " leaf1", 0, "leaf1: its elected gateways move to other nodes", ""},
 		{"leases release --socket " + good + " 172.16.0.11", 0, "172.16.0.11: its lease is ended", ""},
 		{"undrain --socket " + good + " leaf1", 0, "leaf1: elected gateways may come to it again", ""},
@@ -325,6 +327,8 @@ func TestAgent(t *testing.T) {
 		}
 		return ctx.Err()
 	}
+	t.Setenv("LXD_DIR", "/lxd")
+	t.Setenv("INCUS_DIR", "")
 	root := program{now: time.Now, newAgent: func(c node.Config, _ *slog.Logger) (agent, error) {
 		got = c
 		return a, nil
@@ -334,7 +338,8 @@ func TestAgent(t *testing.T) {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 	want := node.Config{Document: "/etc/f.yaml", Node: "leaf1", StateDir: "s", Socket: "/run/x/a.sock", BFDSocket: "/run/x/bfd.sock", PKI: "/etc/frond/pki", StoreDir: "s/store",
-		Withdraw: true, Version: got.Version, Executable: got.Executable}
+		Withdraw: true, Version: got.Version, Executable: got.Executable,
+		Hypervisors: []string{"/lxd/unix.socket"}}
 	if diff := cmp.Diff(want, got); diff != "" || got.Version == "" || !filepath.IsAbs(got.Executable) {
 		t.Errorf("%+v\n%s", got, diff)
 	}

@@ -39,7 +39,7 @@ func (p program) root() *cobra.Command {
 	root.SetHelpCommandGroupID(groupTry)
 	root.SetCompletionCommandGroupID(groupTry)
 	root.AddCommand(
-		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.guardCommand(), p.gatewaysCommand(), p.leasesCommand(), p.traceCommand(),
+		p.statusCommand(), p.peersCommand(), p.routesCommand(), p.segmentsCommand(), p.macsCommand(), p.evpnCommand(), p.guardCommand(), p.gatewaysCommand(), p.leasesCommand(), p.lxdCommand(), p.traceCommand(),
 		p.agentCommand(), reloadCommand(), drainCommand(), undrainCommand(), downCommand(), bfdCommand(), storeMemberCommand(),
 		p.storeCommand(), p.pkiCommand(),
 		labCommand(), validateCommand(), schemaCommand(), versionCommand(),

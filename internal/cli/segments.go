@@ -102,10 +102,10 @@ func renderMACs(answer api.MACs, v view) string {
 		return "no MACs are known\n"
 	}
 	t := table{columns: []column{
-		{name: "SEGMENT"}, {name: "MAC"}, {name: "WHERE"}, {name: "SEQUENCE", right: true}, {name: "FOR", right: true}, {name: "REMARK"}, {name: "IPS"},
+		{name: "SEGMENT"}, {name: "MAC"}, {name: "NAME"}, {name: "WHERE"}, {name: "SEQUENCE", right: true}, {name: "FOR", right: true}, {name: "REMARK"}, {name: "IPS"},
 	}}
 	for _, m := range answer.MACs {
-		t.add(cell{text: m.Segment}, cell{text: m.MAC}, cell{text: whereMAC(m)}, cell{text: number(m.Sequence)},
+		t.add(cell{text: m.Segment}, cell{text: m.MAC}, cell{text: m.Name}, cell{text: whereMAC(m)}, cell{text: number(m.Sequence)},
 			cell{text: v.since(m.Since)}, cell{text: remarkMAC(m, v)}, cell{text: strings.Join(m.IPs, " ")})
 	}
 	return t.render(v)

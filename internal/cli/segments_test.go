@@ -22,7 +22,7 @@ func someSegments() api.Segments {
 func someMACs() api.MACs {
 	silent, frozen := ago(11*time.Minute), noon.Add(3*time.Minute)
 	return api.MACs{MACs: []status.MAC{
-		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:01", IPs: []string{"172.16.0.11", "fd00:172::11"}, Local: true, Port: "tap0",
+		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:01", Name: "web1", IPs: []string{"172.16.0.11", "fd00:172::11"}, Local: true, Port: "tap0",
 			VTEP: "10.0.200.1", Since: ago(26 * time.Hour), Silent: &silent},
 		{Segment: "blue", VNI: 100, MAC: "02:67:00:00:00:02", IPs: []string{"172.16.0.12"}, VTEP: "10.0.200.2", Sequence: 6,
 			Since: ago(3 * time.Second), Frozen: &frozen},
@@ -41,6 +41,28 @@ func someEVPN() api.EVPN {
 		{Route: "[3]:[0]:[32]:[10.0.200.1]", Type: 3, RD: "10.0.200.1:100", VNI: 100, VTEP: "10.0.200.1", Local: true, Used: true},
 		{Route: "[5]:[0]:[24]:[192.0.2.0]", Type: 5, RD: "10.0.100.1:7", VNI: 7, VTEP: "10.0.100.1", Peer: "spine2", Since: &since},
 	}}
+}
+
+func someHypervisor() status.Hypervisor {
+	since := ago(26 * time.Hour)
+	return status.Hypervisor{Contact: "connected", Socket: "/var/lib/lxd/unix.socket", Product: "LXD", Version: "5.0.2", Member: "leaf1", Since: &since,
+		Instances: []status.Instance{
+			{Name: "web1", Project: "default", Kind: "container", State: "Running", NICs: []status.NIC{
+				{Device: "eth0", MAC: "00:16:3e:00:00:01", Port: "veth7f0ff70a", Bridge: "br-blue", Segment: "blue", IPs: []string{"172.16.0.11", "fd00:172::11"}},
+				{Device: "eth1", MAC: "00:16:3e:00:00:02", Port: "veth9dd463b5", Bridge: "lxdbr0", IPs: []string{}},
+			}},
+			{Name: "db1", Project: "shop", Kind: "virtual-machine", State: "Stopped", NICs: []status.NIC{
+				{Device: "eth0", MAC: "00:16:3e:00:00:03", Bridge: "br-blue", Segment: "blue", IPs: []string{}},
+			}},
+			{Name: "alone", Project: "default", Kind: "container", State: "Running", NICs: []status.NIC{}},
+		}}
+}
+
+func hangingHypervisor() status.Hypervisor {
+	h := someHypervisor()
+	since := ago(20 * time.Second)
+	h.Contact, h.Trouble, h.Since, h.Instances = "away", "context deadline exceeded", &since, h.Instances[2:]
+	return h
 }
 
 func someGateways() api.Gateways {

@@ -233,3 +233,23 @@ func count(n uint64, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
+
+// Addresses are those that belong to a MAC of a segment, sorted.
+func (t *Table) Addresses(vni uint32, mac dataplane.MAC) []netip.Addr {
+	s, ok := t.segments[vni]
+	if !ok {
+		return nil
+	}
+	m, ok := s.macs[mac]
+	if !ok {
+		return nil
+	}
+	var all []netip.Addr
+	for _, ip := range m.addresses {
+		if a, ok := s.addresses[ip]; ok && a.told == mac {
+			all = append(all, ip)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all
+}

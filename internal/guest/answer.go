@@ -16,7 +16,7 @@ const defaultProject = "default"
 
 // What one answer may hold: more is cut off, and a mistake of somebody's.
 const (
-	maxInstances = 4096 // on one member
+	maxInstances = 4096 // in one list
 	maxNICs      = 16   // of an instance
 	maxName      = 63   // bytes of a name, as LXD's own limit (RFC 1123)
 )
@@ -82,7 +82,7 @@ func decodeInstances(metadata json.RawMessage) (known []Instance, unknown []Key,
 		return nil, nil, fmt.Errorf("read the list of instances: %w", err)
 	}
 	if len(list) > maxInstances {
-		return nil, nil, fmt.Errorf("%d instances on one member: frond takes at most %d", len(list), maxInstances)
+		return nil, nil, fmt.Errorf("%d instances: frond takes at most %d of one cluster", len(list), maxInstances)
 	}
 	for _, i := range list {
 		instance, ok := i.instance()
@@ -161,7 +161,7 @@ func decodeKeys(metadata json.RawMessage) ([]Key, error) {
 		return nil, fmt.Errorf("read the names of instances: %w", err)
 	}
 	if len(list) > maxInstances {
-		return nil, fmt.Errorf("%d instances on one member: frond takes at most %d", len(list), maxInstances)
+		return nil, fmt.Errorf("%d instances: frond takes at most %d of one cluster", len(list), maxInstances)
 	}
 	var keys []Key
 	for _, source := range list {
@@ -196,6 +196,7 @@ func decodeEvent(message []byte) (Event, bool) {
 	var e struct {
 		Type     string `json:"type"`
 		Project  string `json:"project"`
+		Location string `json:"location"`
 		Metadata struct {
 			Action string `json:"action"`
 			Source string `json:"source"`
@@ -208,7 +209,7 @@ func decodeEvent(message []byte) (Event, bool) {
 	if e.Project != "" && validName(e.Project) {
 		key.Project = e.Project
 	}
-	return Event{Key: key, Renamed: e.Metadata.Action == "instance-renamed"}, ok
+	return Event{Key: key, Location: e.Location, Renamed: e.Metadata.Action == "instance-renamed"}, ok
 }
 
 func decodeServer(metadata json.RawMessage) (Server, error) {

@@ -97,7 +97,7 @@ func TestDecodeEvents(t *testing.T) {
 			told = append(told, e)
 		}
 	}
-	c9 := Event{Key: Key{"blue", "c9"}}
+	c9 := Event{Key: Key{"blue", "c9"}, Location: "lx1"}
 	if diff := cmp.Diff([]Event{c9, c9, c9, c9}, told); diff != "" { // created, started, stopped, deleted; a project and an operation are none
 		t.Error(diff)
 	}

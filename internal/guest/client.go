@@ -47,7 +47,7 @@ var notifiers = map[string]string{"LXD": "lxd-cluster-notifier", "Incus": "incus
 
 // Server tells who answers.
 func (c *Client) Server(ctx context.Context) (Server, error) {
-	metadata, err := c.get(ctx, "/1.0", nil)
+	metadata, err := c.get(ctx, "/1.0", nil, "")
 	if err != nil {
 		return Server{}, err
 	}
@@ -60,16 +60,26 @@ func (c *Client) Server(ctx context.Context) (Server, error) {
 
 // Instances are those on this member.
 func (c *Client) Instances(ctx context.Context) ([]Instance, []Key, error) {
-	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"recursion": {"1"}, "all-projects": {"true"}})
+	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"recursion": {"1"}, "all-projects": {"true"}}, c.agent)
 	if err != nil {
 		return nil, nil, err
 	}
 	return decodeInstances(metadata)
 }
 
+// Everywhere are those on all members that answer.
+func (c *Client) Everywhere(ctx context.Context) ([]Instance, error) {
+	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"recursion": {"1"}, "all-projects": {"true"}}, "")
+	if err != nil {
+		return nil, err
+	}
+	known, _, err := decodeInstances(metadata)
+	return known, err
+}
+
 // Keys are the names of the instances on this member.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {
-	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"all-projects": {"true"}})
+	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"all-projects": {"true"}}, c.agent)
 	if err != nil {
 		return nil, err
 	}
@@ -78,15 +88,15 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 
 // Instance is one by its name.
 func (c *Client) Instance(ctx context.Context, key Key) (Instance, error) {
-	metadata, err := c.get(ctx, "/1.0/instances/"+url.PathEscape(key.Name), url.Values{"project": {key.Project}})
+	metadata, err := c.get(ctx, "/1.0/instances/"+url.PathEscape(key.Name), url.Values{"project": {key.Project}}, "")
 	if err != nil {
 		return Instance{}, err
 	}
 	return decodeInstance(metadata)
 }
 
-func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	body, err := c.do(ctx, http.MethodGet, path, query, nil)
+func (c *Client) get(ctx context.Context, path string, query url.Values, agent string) ([]byte, error) {
+	body, err := c.do(ctx, http.MethodGet, path, query, nil, agent)
 	if err != nil {
 		return nil, err
 	}
@@ -95,14 +105,14 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte
 
 // do asks and returns the body of the answer, whatever its status says: an
 // error is in the body too.
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body io.Reader) ([]byte, error) {
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, agent string) ([]byte, error) {
 	target := url.URL{Scheme: "http", Host: "lxd", Path: path, RawQuery: query.Encode()}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), body)
 	if err != nil {
 		return nil, err
 	}
-	if c.agent != "" {
-		request.Header.Set("User-Agent", c.agent)
+	if agent != "" {
+		request.Header.Set("User-Agent", agent)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

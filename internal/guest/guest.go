@@ -69,7 +69,8 @@ func (s Server) Here(i Instance) bool { return !s.Cluster || i.Location == s.Mem
 // Event tells that something happened to an instance: look again.
 type Event struct {
 	Key
-	Renamed bool // it had another name before
+	Location string // the cluster member that it happened on; empty if that is not said
+	Renamed  bool   // it had another name before
 }
 
 // ErrGone is a source's answer for an instance that there is no more.
@@ -85,6 +86,8 @@ type Source interface {
 	// Instances are those on this member. One whose configuration the
 	// hypervisor does not know at the moment is named without it, by known.
 	Instances(context.Context) (known []Instance, unknown []Key, err error)
+	// Everywhere are those on all members that answer.
+	Everywhere(context.Context) ([]Instance, error)
 	// Instance is one by its name; ErrGone if there is none, ErrUnknown if the
 	// hypervisor does not know its configuration.
 	Instance(context.Context, Key) (Instance, error)

@@ -42,6 +42,9 @@ type State struct {
 	Trouble   string // in words, of one that is away
 	Expected  bool
 	Instances []Instance // by project and name; not to be changed
+	// Elsewhere are those on other members of the cluster, as far as these
+	// have answered lately: their names, and no more, are good for anything.
+	Elsewhere []Instance
 }
 
 // How long things may take, and how often they are done.
@@ -106,7 +109,7 @@ func (w *Watcher) Events() <-chan State { return w.states }
 
 // Run watches until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	pause := firstPause
+	rest := firstPause
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		desired := w.next
@@ -118,12 +121,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.book = newBook()
 			w.state = State{}
 			w.be(Off, "")
-			w.wait(ctx, -1)
+			select {
+			case <-ctx.Done():
+			case <-w.wake:
+			}
 			continue
 		case i < 0:
 			w.state.Socket = ""
 			w.be(Absent, "")
-			w.wait(ctx, findInterval)
+			_ = pause(ctx, findInterval, w.wake)
 			continue
 		}
 		w.state.Socket = desired.Sockets[i]
@@ -132,29 +138,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 			continue
 		}
 		if w.state.Contact == Connected {
-			pause = firstPause
+			rest = firstPause
 			w.log.Warn("the hypervisor does not answer, what is known of its instances stays", "socket", w.state.Socket, "error", err)
 		}
 		w.be(Away, clip(err.Error()))
-		w.wait(ctx, pause)
-		pause = min(2*pause, longestPause)
+		_ = pause(ctx, rest, w.wake)
+		rest = min(2*rest, longestPause)
 	}
 	return nil
-}
-
-// wait is for a while, for ever if that is negative; Set ends it.
-func (w *Watcher) wait(ctx context.Context, d time.Duration) {
-	var over <-chan time.Time
-	if d >= 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		over = timer.C
-	}
-	select {
-	case <-ctx.Done():
-	case <-w.wake:
-	case <-over:
-	}
 }
 
 // be notes the state of the contact and tells it.
@@ -192,10 +183,14 @@ func (w *Watcher) attend(ctx context.Context, source Source) error {
 	w.inbox.clear()
 	hears := make(chan struct{})
 	group, work := errgroup.WithContext(ctx)
+	far := newSurvey()
 	group.Go(func() error {
-		return source.Events(work, func() { close(hears) }, w.inbox.put)
+		return source.Events(work, func() { close(hears) }, func(e Event) { w.hear(e, server, far) })
 	})
-	group.Go(func() error { return w.follow(work, source, hears) })
+	if server.Cluster {
+		group.Go(func() error { return far.run(work, source, server, hears) })
+	}
+	group.Go(func() error { return w.follow(work, source, hears, far) })
 	if err := group.Wait(); !errors.Is(err, errRearranged) {
 		return unless(ctx, err)
 	}
@@ -204,6 +199,16 @@ func (w *Watcher) attend(ctx context.Context, source Source) error {
 
 // errRearranged ends what was begun for a Desired of before.
 var errRearranged = errors.New("another hypervisor is to be watched")
+
+// hear has somebody ask for what an event names: what happens on other members
+// is not to delay what happens here.
+func (w *Watcher) hear(e Event, server Server, far *survey) {
+	if server.Cluster && e.Location != "" && e.Location != server.Member {
+		far.again()
+		return
+	}
+	w.inbox.put(e)
+}
 
 // unless is an error that is not due to the end of ctx.
 func unless(ctx context.Context, err error) error {
@@ -215,7 +220,7 @@ func unless(ctx context.Context, err error) error {
 
 // follow lists all instances once events are heard, and asks for what these
 // name after that.
-func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct{}) error {
+func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct{}, far *survey) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -234,6 +239,8 @@ func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct
 			return ctx.Err()
 		case <-w.wake:
 			return errRearranged
+		case others := <-far.found:
+			w.state.Elsewhere = others
 		case <-look.C:
 			err = w.look(ctx, source)
 		case <-w.inbox.wake:

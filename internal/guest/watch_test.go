@@ -16,6 +16,7 @@ type fake struct {
 	mu        sync.Mutex
 	names     []string
 	unknown   []string      // of names: those whose configuration is not known
+	elsewhere string        // one on another member
 	broken    error         // the answer to everything
 	hanging   bool          // there is no answer
 	drop      chan struct{} // closed: the connection of events ends
@@ -48,6 +49,16 @@ func (f *fake) Instances(ctx context.Context) ([]Instance, []Key, error) {
 	f.listed++
 	known := slices.DeleteFunc(slices.Clone(f.names), func(n string) bool { return slices.Contains(f.unknown, n) })
 	return named(known...), keys(f.unknown...), nil
+}
+
+func (f *fake) Everywhere(ctx context.Context) ([]Instance, error) {
+	if err := f.answer(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	far := Instance{Key: Key{"default", f.elsewhere}, Location: "leaf2"}
+	return append(named(f.names...), far), nil
 }
 
 func (f *fake) Keys(ctx context.Context) ([]Key, error) {
@@ -160,6 +171,12 @@ func TestWatcherFollows(t *testing.T) {
 		f.set(func() { f.unknown = []string{"c"} })
 		f.tell(Event{Key: Key{"default", "c"}})
 		wantState(t, "nothing is known of one", state(), Connected, "c", "d")
+		f.set(func() { f.elsewhere = "e" })
+		f.tell(Event{Key: Key{"default", "e"}, Location: "leaf2"})
+		time.Sleep(surveyPause)
+		if s := state(); len(s.Elsewhere) != 1 || s.Elsewhere[0].Name != "e" {
+			t.Errorf("elsewhere are %+v", s.Elsewhere)
+		}
 		if f.connected != 1 {
 			t.Errorf("connected %d times", f.connected)
 		}

@@ -102,12 +102,12 @@ func (w *loadedWire) Send(port dataplane.LocalPort, frame []byte) {
 	}
 }
 
-// guest is one of many clients.
-func guest(n int) []byte { return []byte{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
+// client is one of many clients.
+func client(n int) []byte { return []byte{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
 
 func guestFrame(b *testing.B, kind dhcpv4.MessageType, n int, options ...dhcpv4.Modifier) dataplane.GuestFrame {
 	b.Helper()
-	m, err := dhcpv4.New(append([]dhcpv4.Modifier{dhcpv4.WithHwAddr(guest(n)), dhcpv4.WithMessageType(kind)}, options...)...)
+	m, err := dhcpv4.New(append([]dhcpv4.Modifier{dhcpv4.WithHwAddr(client(n)), dhcpv4.WithMessageType(kind)}, options...)...)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -37,6 +37,7 @@ type parts struct {
 	nat        sourceNAT
 	guard      guardKeeper
 	nameServer nameServer
+	hypervisor hypervisor
 }
 
 // dataPlane is what is used of dataplane.Reconciler.
@@ -95,6 +96,7 @@ type loop struct {
 	guarded    guarded
 	answering  answering
 	leases     leases
+	guests     guests
 
 	adopted   bool      // the kernel was looked at
 	began     bool      // desired sets are being handed down
@@ -191,6 +193,8 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			l.cableChanged(s, time.Now())
 		case s := <-l.way.Events():
 			l.uplinkChanged(s)
+		case s := <-l.hypervisor.Events():
+			l.hypervisorChanged(s)
 		case e := <-l.speaker.Events():
 			l.heard(e)
 		case request := <-requests:
@@ -249,7 +253,7 @@ func (l *loop) linksChanged(event dataplane.Event) {
 	l.plane.Observe(event)
 	if changed, ok := event.(dataplane.LinksChanged); ok {
 		l.links = changed.Links
-		l.guarded.changed, l.answering.links = true, true
+		l.guarded.changed, l.answering.links, l.guests.changed = true, true, true
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"frond/internal/dhcp"
 	"frond/internal/dns"
 	"frond/internal/gateway"
+	"frond/internal/guest"
 	"frond/internal/kernel"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -46,6 +47,9 @@ type Config struct {
 	Withdraw   bool   // on stop, remove all that is frond's instead of leaving it for a restart
 	Version    string
 	Executable string // this program, to start the BFD process and the store's member
+	// Hypervisors are the sockets that LXD or Incus may answer at, unless the
+	// document says otherwise.
+	Hypervisors []string
 }
 
 // bgpPort is where BGP listens, on all addresses: sessions are told apart by
@@ -155,6 +159,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}, n.log)
 	n.addresses = addresses
 	routers := advertise.New(guests, n.log)
+	instances := guest.New(n.log)
 	network := api.NewNetwork(n, n.log)
 	names := dns.New(n.log)
 	holding, letGo := context.WithCancel(work)
@@ -165,7 +170,9 @@ func (n *Node) Run(ctx context.Context) error {
 		store: leases, elected: elected, held: held,
 		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, network: network,
 		nameServer: names,
+		hypervisor: instances,
 	}, n.first, n.cfg.PKI, n.log)
+	l.guests.sockets = n.cfg.Hypervisors
 
 	n.log.Info("agent starts", "node", n.first.plan.Node.Name, "version", n.cfg.Version, "document", n.cfg.Document)
 	group.Go(part(work, "data plane", plane.Run))
@@ -179,6 +186,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "DHCP", addresses.Run))
 	group.Go(part(work, "DNS", names.Run))
 	group.Go(part(work, "router advertisements", routers.Run))
+	group.Go(part(work, "guests of the hypervisor", instances.Run))
 	group.Go(part(work, "API over the network", network.Run))
 	group.Go(part(work, "API", func(ctx context.Context) error { return api.ServeOn(ctx, socket, n, n.log) }))
 	group.Go(func() error {

@@ -64,6 +64,7 @@ type rig struct {
 	dhcp    *fakeAddresses
 	network *fakeNetwork
 	dns     *fakeNameServer
+	hyper   *fakeHypervisor
 	order   []string
 }
 
@@ -77,12 +78,12 @@ func newRig(t *testing.T) *rig {
 	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
-	r.network = &fakeNetwork{}
+	r.network, r.hyper = &fakeNetwork{}, &fakeHypervisor{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
 		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
-		network: r.network, nameServer: r.dns,
+		network: r.network, nameServer: r.dns, hypervisor: r.hyper,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
 	return r

@@ -88,6 +88,7 @@ func (l *loop) applySegments() {
 	if l.reshaped(&s.shape) {
 		l.tellSegments(l.plan.Segments(s.shape.portMTU))
 	}
+	l.applyGuests()
 	update, changed := s.stations.Changes()
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {
 		l.overlay.Update(update)
@@ -106,7 +107,7 @@ func (l *loop) tellSegments(here []dataplane.Segment) {
 	if reflect.DeepEqual(here, s.here) && l.told.segments {
 		return
 	}
-	s.here, l.told.segments = here, true
+	s.here, l.told.segments, l.guests.changed = here, true, true
 	s.stations.SetSegments(here)
 	l.overlay.SetSegments(here)
 	l.watch.SetSegments(here)
@@ -232,7 +233,7 @@ func (n *Node) MACs(segment string) []status.MAC {
 func (l *loop) describeMAC(segment string, m evpn.MACStatus) status.MAC {
 	described := status.MAC{
 		Segment: segment, VNI: m.VNI, MAC: m.MAC.String(), IPs: []string{},
-		Local: m.Local, Port: m.Port, VTEP: m.VTEP.String(),
+		Name: l.guests.names[m.MAC], Local: m.Local, Port: m.Port, VTEP: m.VTEP.String(),
 		Sequence: m.Sequence, Sticky: m.Sticky, Since: m.Since,
 		Silent: optional(m.Silent), Frozen: optional(m.Frozen),
 	}

@@ -24,6 +24,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 	l.judgeUplink()
 	l.judgeGuard(now)
 	l.judgeNetwork()
+	l.judgeGuests()
 	report := l.plane.Report()
 	s := status.Snapshot{
 		Fabric:     l.plan.Fabric,

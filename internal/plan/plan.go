@@ -28,10 +28,11 @@ type Plan struct {
 	Originate []netip.Prefix
 	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
 	// sorted, each once.
-	Addresses []netip.Prefix
-	Store     *Store  // nil where the fabric runs none
-	Uplink    *Uplink // nil where the node is no exit, or one without
-	Guard     Guard
+	Addresses  []netip.Prefix
+	Store      *Store  // nil where the fabric runs none
+	Uplink     *Uplink // nil where the node is no exit, or one without
+	Guard      Guard
+	Hypervisor fabric.Hypervisor
 
 	segments []fabric.Segment        // that the node takes part in
 	gateways []fabric.Segment        // of the whole fabric: those that have a gateway
@@ -56,6 +57,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 		Keepalive:        f.Underlay.Keepalive,
 		Addresses:        prefixes(loopbacks(n), n.Anycast),
 		Originate:        prefixes(loopbacks(n), n.Anycast, n.Advertise),
+		Hypervisor:       f.Guests.LXD,
 	}
 	p.loopback = loopbackOfAS(f.Nodes)
 	p.Store = storeOf(f, n.Name)

@@ -144,6 +144,7 @@ type MAC struct {
 	Segment  string     `json:"segment"`
 	VNI      uint32     `json:"vni"`
 	MAC      string     `json:"mac"`
+	Name     string     `json:"name,omitempty"` // of the instance whose it is, where a hypervisor tells
 	IPs      []string   `json:"ips"`
 	Local    bool       `json:"local"`
 	Port     string     `json:"port,omitempty"` // of a local one

@@ -29,7 +29,7 @@ type Endpoint struct {
 type Directory struct {
 	Nodes []status.Host
 	MACs  []status.MAC      // as one node knows them, or many
-	Names map[string]string // MACs of guests by name
+	Names map[string]string // MACs of guests by name, besides those that MACs say
 }
 
 // InputError is about a text that can be nobody's, wherever one asks.
@@ -52,7 +52,7 @@ func (d Directory) To(text, segment string) (Endpoint, error) {
 	if i := slices.IndexFunc(d.Nodes, func(n status.Host) bool { return n.Name == text }); i >= 0 {
 		return Endpoint{Name: text, Node: text, Address: d.Nodes[i].Loopback}, nil
 	}
-	if mac, ok := d.Names[text]; ok {
+	if mac, ok := d.named(text); ok {
 		return d.guest(mac, segment), nil
 	}
 	if address, err := netip.ParseAddr(text); err == nil {
@@ -130,6 +130,18 @@ func (d Directory) at(m status.MAC) Endpoint {
 	return e
 }
 
+// named is the MAC of the guest of that name.
+func (d Directory) named(name string) (string, bool) {
+	if mac, ok := d.Names[name]; ok {
+		return mac, true
+	}
+	i := slices.IndexFunc(d.MACs, func(m status.MAC) bool { return m.Name != "" && m.Name == name })
+	if i < 0 {
+		return "", false
+	}
+	return d.MACs[i].MAC, true
+}
+
 // name is the name of the guest that has a MAC, empty if it has none.
 func (d Directory) name(mac string) string {
 	for name, of := range d.Names {
@@ -137,7 +149,11 @@ func (d Directory) name(mac string) string {
 			return name
 		}
 	}
-	return ""
+	i := slices.IndexFunc(d.MACs, func(m status.MAC) bool { return m.Name != "" && m.MAC == mac })
+	if i < 0 {
+		return ""
+	}
+	return d.MACs[i].Name
 }
 
 // destination is what the packet says of where it is to go. Within a segment
