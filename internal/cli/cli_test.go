@@ -40,6 +40,7 @@ type backend struct {
 	gateways []status.Gateway
 	guard    status.Guard
 	leases   []status.Lease
+	lxd      status.Hypervisor
 	refusal  error // of reload, down, thaw and drain
 
 	nodes      []status.Host
@@ -58,7 +59,7 @@ func (b backend) Forwarding(_ context.Context, to status.Destination) (status.Fo
 	return b.forwarding[to], nil
 }
 
-func (b backend) Hypervisor() status.Hypervisor                 { return hangingHypervisor() }
+func (b backend) Hypervisor() status.Hypervisor                 { return b.lxd }
 func (b backend) Gateways() []status.Gateway                    { return b.gateways }
 func (b backend) Leases(context.Context, string) []status.Lease { return b.leases }
 func (b backend) Release(context.Context, netip.Addr) error     { return b.refusal }

@@ -38,7 +38,7 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labTraceCommand(name), labExecCommand(name),
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
 		labKillCommand(name), labStopCommand(name), labStartCommand(name), labFreezeCommand(name), labThawCommand(name), labIsolateCommand(name),
-		labGuestCommand(name), labBenchCommand(),
+		labGuestCommand(name), labLXDCommand(name), labBenchCommand(),
 	)
 	for _, verb := range cmd.Commands() {
 		if verb.HasSubCommands() {
@@ -111,7 +111,7 @@ func labExecCommand(name *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return ns.Exec(path, args[1:], append(os.Environ(), socketVariable+"="+l.Socket(args[0])))
+			return ns.Exec(path, args[1:], append(os.Environ(), socketVariable+"="+l.Socket(args[0]), "LXD_DIR="+l.LXDDir(args[0])))
 		},
 	}
 }

@@ -25,6 +25,7 @@ type labUp struct {
 	guests        int
 	dhcp          bool
 	exits         int
+	lxd           bool
 	wait          time.Duration
 }
 
@@ -66,6 +67,7 @@ every other node. Exits are cabled to the namespace internet, in which
 	flags.StringVar(&up.cableFile, "cables", "", "file with a cable per line")
 	flags.IntVar(&up.guests, "guests", 0, "number of guests, spread over the nodes of the document's first segment; one is made if need be")
 	flags.BoolVar(&up.dhcp, "dhcp", false, "guests ask for their addresses, by udhcpc")
+	flags.BoolVar(&up.lxd, "lxd", false, "run a real LXD cluster on the nodes of the document's first segment; see \"frond lab lxd\"")
 	flags.DurationVar(&up.wait, "wait", 15*time.Second, "how long to wait until all peers are there")
 	return cmd
 }
@@ -100,6 +102,11 @@ func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
 	}
 	if err := addGuests(cmd, l, u.guests, u.dhcp, p); err != nil {
 		return err
+	}
+	if u.lxd {
+		if err := l.UpLXD(cmd.Context(), p.step); err != nil {
+			return err
+		}
 	}
 	p.end()
 	if err := showLab(cmd, l, nodes); err != nil {
@@ -162,8 +169,8 @@ func (u labUp) generated(name string) (lab.Topology, lab.Source, error) {
 		return lab.Topology{}, lab.Source{}, err
 	}
 	document := lab.Document(name, topology)
-	if u.guests > 0 || u.dhcp {
-		document = lab.WithSegment(document, topology, u.dhcp)
+	if u.guests > 0 || u.dhcp || u.lxd {
+		document = lab.WithSegment(document, topology, u.dhcp || u.lxd)
 	}
 	f, err := fabric.Parse("fabric.yaml", document, ".")
 	if err != nil {

@@ -18,7 +18,7 @@ func (p program) lxdCommand() *cobra.Command {
 		Short:   "See what LXD or Incus says of its guests, and have them land on a segment",
 		GroupID: groupAsk,
 	}
-	cmd.AddCommand(p.lxdStatusCommand())
+	cmd.AddCommand(p.lxdStatusCommand(), lxdSetupCommand())
 	return cmd
 }
 

@@ -106,7 +106,7 @@ func someLeases() api.Leases {
 func overlayBackend() backend {
 	return backend{snapshot: healthyNode(), routes: someRouteList().Routes,
 		segments: someSegments().Segments, macs: someMACs().MACs, evpn: someEVPN().Routes, gateways: someGateways().Gateways, guard: someGuard(),
-		leases: someLeases().Leases}
+		leases: someLeases().Leases, lxd: hangingHypervisor()}
 }
 
 func TestOverlayJSON(t *testing.T) {

@@ -46,6 +46,18 @@ func open(body []byte) (json.RawMessage, error) {
 	return e.Metadata, nil
 }
 
+// refusal is the error of an answer that has nothing to say otherwise.
+func refusal(body []byte) error {
+	var e envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return fmt.Errorf("the answer is none of LXD's API: %w", err)
+	}
+	if e.Type != "sync" {
+		return fmt.Errorf("%s (code %d)", clip(e.Error), e.Code)
+	}
+	return nil
+}
+
 // clip keeps a foreign text short enough for a line.
 func clip(text string) string {
 	const most = 200

@@ -73,6 +73,20 @@ func (b *book) compare(all []Key) []Key {
 	return ask
 }
 
+// strayed tells that the server is not what it was when it was asked: instances
+// have a place in a cluster, and it had none.
+func (b *book) strayed() bool {
+	if b.server.Cluster {
+		return false
+	}
+	for _, i := range b.instances {
+		if i.Location != "" && i.Location != "none" {
+			return true
+		}
+	}
+	return false
+}
+
 // list is all that is known, by project and name.
 func (b *book) list() []Instance {
 	return slices.SortedFunc(maps.Values(b.instances), func(a, b Instance) int { return a.Key.compare(b.Key) })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -96,37 +97,47 @@ func (c *Client) Instance(ctx context.Context, key Key) (Instance, error) {
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, agent string) ([]byte, error) {
-	body, err := c.do(ctx, http.MethodGet, path, query, nil, agent)
+	q := question{method: http.MethodGet, path: path, query: query}
+	if agent != "" {
+		q.header = http.Header{"User-Agent": {agent}}
+	}
+	_, body, err := c.do(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	return open(body)
 }
 
-// do asks and returns the body of the answer, whatever its status says: an
+// question is what is asked of the API.
+type question struct {
+	method, path string
+	query        url.Values
+	header       http.Header
+	body         io.Reader // nil: none
+}
+
+// do asks and returns the answer's header and body, whatever its status says: an
 // error is in the body too.
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, agent string) ([]byte, error) {
-	target := url.URL{Scheme: "http", Host: "lxd", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+func (c *Client) do(ctx context.Context, q question) (http.Header, []byte, error) {
+	target := url.URL{Scheme: "http", Host: "lxd", Path: q.path, RawQuery: q.query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, q.method, target.String(), q.body)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if agent != "" {
-		request.Header.Set("User-Agent", agent)
-	}
+	maps.Copy(request.Header, q.header)
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, cause(err)
+		return nil, nil, cause(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, largestAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read the answer: %w", err)
+		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	case len(answer) > largestAnswer:
-		return nil, fmt.Errorf("the answer is longer than %d MiB", largestAnswer>>20)
+		return nil, nil, fmt.Errorf("the answer is longer than %d MiB", largestAnswer>>20)
 	}
-	return answer, nil
+	return response.Header, answer, nil
 }
 
 // cause is the error without the address that nobody knows.

@@ -111,6 +111,10 @@ func (w *Watcher) Events() <-chan State { return w.states }
 func (w *Watcher) Run(ctx context.Context) error {
 	rest := firstPause
 	for ctx.Err() == nil {
+		select {
+		case <-w.wake: // for what is read now
+		default:
+		}
 		w.mu.Lock()
 		desired := w.next
 		w.mu.Unlock()
@@ -197,7 +201,8 @@ func (w *Watcher) attend(ctx context.Context, source Source) error {
 	return nil
 }
 
-// errRearranged ends what was begun for a Desired of before.
+// errRearranged ends what was begun for a Desired of before, or for a hypervisor
+// that is not any more what it was: it has joined a cluster.
 var errRearranged = errors.New("another hypervisor is to be watched")
 
 // hear has somebody ask for what an event names: what happens on other members
@@ -250,6 +255,9 @@ func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct
 				err = w.ask(ctx, source, keys)
 			}
 		}
+		if err == nil && w.book.strayed() {
+			err = w.same(ctx, source)
+		}
 		if err != nil {
 			return err
 		}
@@ -267,8 +275,20 @@ func (w *Watcher) list(ctx context.Context, source Source) error {
 	return err
 }
 
+// same tells by errRearranged that the hypervisor is not any more what it was.
+func (w *Watcher) same(ctx context.Context, source Source) error {
+	server, err := bounded(ctx, askTime, source.Server)
+	if err == nil && server != w.book.server {
+		return errRearranged
+	}
+	return err
+}
+
 // look compares names: should an event have been missed, this finds it.
 func (w *Watcher) look(ctx context.Context, source Source) error {
+	if err := w.same(ctx, source); err != nil {
+		return err
+	}
 	all, err := bounded(ctx, askTime, source.Keys)
 	if err != nil {
 		return err

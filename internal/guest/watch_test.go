@@ -16,6 +16,7 @@ type fake struct {
 	mu        sync.Mutex
 	names     []string
 	unknown   []string      // of names: those whose configuration is not known
+	alone     bool          // it is in no cluster
 	elsewhere string        // one on another member
 	broken    error         // the answer to everything
 	hanging   bool          // there is no answer
@@ -37,7 +38,10 @@ func (f *fake) answer(ctx context.Context) error {
 }
 
 func (f *fake) Server(ctx context.Context) (Server, error) {
-	return Server{Product: "LXD", Version: "5.0.2", Member: "leaf1", Cluster: true}, f.answer(ctx)
+	f.mu.Lock()
+	alone := f.alone
+	f.mu.Unlock()
+	return Server{Product: "LXD", Version: "5.0.2", Member: "leaf1", Cluster: !alone}, f.answer(ctx)
 }
 
 func (f *fake) Instances(ctx context.Context) ([]Instance, []Key, error) {
@@ -219,6 +223,23 @@ func TestWatcherKeeps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWatcherJoins has a hypervisor join a cluster, which an instance with a
+// place in one tells.
+func TestWatcherJoins(t *testing.T) {
+	f := &fake{alone: true}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		w.Set(somewhere)
+		if s := state(); s.Contact != Connected || s.Server.Cluster {
+			t.Errorf("at first: %+v", s)
+		}
+		f.set(func() { f.alone, f.names = false, []string{"a"} })
+		f.tell(Event{Key: Key{"default", "a"}})
+		if s := state(); s.Contact != Connected || !s.Server.Cluster || len(s.Instances) != 1 || f.connected != 2 {
+			t.Errorf("joined: %+v, connected %d times", s, f.connected)
+		}
+	})
 }
 
 // TestWatcherBounds has more events than anybody asks for one by one.

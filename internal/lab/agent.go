@@ -90,7 +90,8 @@ func (l *Lab) startAgent(node string) error {
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(l.Binary, "agent", "--config", l.Document(), "--node", node,
 		"--state", l.file(node, "state"), "--socket", l.Socket(node), "--pki", l.PKI())
-	cmd.Dir, cmd.Env = "/", agentEnvironment()
+	// Without a hypervisor of its own, a node is not to ask the machine's.
+	cmd.Dir, cmd.Env = "/", append(agentEnvironment(), "LXD_DIR="+l.LXDDir(node))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := ns.Start(cmd); err != nil {
@@ -113,11 +114,12 @@ func openLog(name string) (*os.File, error) {
 }
 
 // agentEnvironment is ours, without what would make many agents talk to the
-// service manager as one.
+// service manager as one, or to the machine's LXD.
 func agentEnvironment() []string {
 	var env []string
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "NOTIFY_SOCKET=") && !strings.HasPrefix(v, "WATCHDOG_") {
+		name, _, _ := strings.Cut(v, "=")
+		if name != "NOTIFY_SOCKET" && !strings.HasPrefix(name, "WATCHDOG_") && name != "LXD_DIR" && name != "INCUS_DIR" {
 			env = append(env, v)
 		}
 	}

@@ -546,6 +546,7 @@ func (a answers) Forwarding(context.Context, status.Destination) (status.Forward
 	return status.Forwarding{}, nil
 }
 func (a answers) Gateways() []status.Gateway                { return nil }
+func (a answers) Hypervisor() status.Hypervisor             { return status.Hypervisor{} }
 func (a answers) Drain(context.Context, string, bool) error { return nil }
 
 func (a answers) Guard() status.Guard                           { return status.Guard{} }

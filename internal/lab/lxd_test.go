@@ -1,0 +1,267 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"frond/internal/api"
+	"frond/internal/fabric"
+	"frond/internal/status"
+)
+
+// hypervisors is a world of three leafs with one LXD cluster, and an exit.
+func hypervisors(t testing.TB, name string) *world {
+	t.Helper()
+	path, err := program()
+	must(t, err)
+	topology, err := SpineLeaf(2, 3).WithExits(1)
+	must(t, err)
+	document := WithSegment(Document(name, topology), topology, true)
+	f, err := fabric.Parse("fabric.yaml", document, ".")
+	must(t, err)
+	topology, err = topology.WithInternet(f)
+	must(t, err)
+	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{Content: document}, silent)
+	must(t, err)
+	w := &world{l, t}
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.showLogs()
+		}
+		_, err := Down(context.Background(), name)
+		must(t, err)
+	})
+	w.steady()
+	must(t, w.UpLXD(t.Context(), silent))
+	return w
+}
+
+// lxc runs LXD's client on leaf1.
+func (w *world) lxc(words string) string {
+	w.t.Helper()
+	out, err := w.LXC(w.t.Context(), "leaf1", strings.Fields(words)...)
+	must(w.t, err)
+	return out
+}
+
+// pings wants an instance to reach an address.
+func (w *world) pings(from, to string) {
+	w.t.Helper()
+	if out, err := w.LXC(w.t.Context(), "leaf1", "exec", from, "--", "ping", "-c", "1", "-W", "5", to); err != nil {
+		w.t.Errorf("%s does not reach %s: %v\n%s", from, to, err, out)
+	}
+}
+
+// station waits until a node says of a MAC what is wanted.
+func (w *world) station(node, mac, what string, ok func(status.MAC) bool) (m status.MAC) {
+	w.t.Helper()
+	client := api.NewClient(w.Socket(node))
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	err := poll(ctx, func() bool {
+		all, err := client.MACs(ctx, "")
+		i := slices.IndexFunc(all, func(m status.MAC) bool { return m.MAC == mac })
+		if err != nil || i < 0 {
+			m = status.MAC{}
+			return err == nil && ok(m)
+		}
+		m = all[i]
+		return ok(m)
+	}, node+" says of "+mac+": "+what)
+	if err != nil {
+		w.t.Fatalf("%v: %+v", err, m)
+	}
+	return m
+}
+
+// hypervisor waits until a node's agent says of its hypervisor what is wanted.
+func (w *world) hypervisor(node, what string, ok func(status.Hypervisor) bool) {
+	w.t.Helper()
+	var h status.Hypervisor
+	ctx, cancel := context.WithTimeout(w.t.Context(), 40*time.Second)
+	defer cancel()
+	err := poll(ctx, func() (is bool) {
+		h, _ = api.NewClient(w.Socket(node)).Hypervisor(ctx)
+		return ok(h)
+	}, node+": "+what)
+	if err != nil {
+		w.t.Fatalf("%v: %+v", err, h)
+	}
+}
+
+func gone(m status.MAC) bool { return m.MAC == "" }
+
+// TestHypervisors is the story of racks of hypervisors: three of them in one
+// cluster, whose instances get addresses, reach each other and the internet,
+// and are not harmed by what their hypervisor goes through.
+func TestHypervisors(t *testing.T) {
+	w := hypervisors(t, "lxd")
+	within := netip.MustParsePrefix("172.16.0.0/16")
+	var all []Instance
+	for n := range 4 { // LXD chooses the nodes
+		i, err := w.Launch(t.Context(), fmt.Sprintf("c%d", n+1), "")
+		must(t, err)
+		if !within.Contains(i.Address) || slices.ContainsFunc(all, func(o Instance) bool { return o.Address == i.Address }) {
+			t.Errorf("%+v has a wrong address", i)
+		}
+		all = append(all, i)
+	}
+	var nodes []string
+	listed := w.lxc("list --format csv -c n4L")
+	for _, i := range all {
+		nodes = append(nodes, i.Node)
+		if line := i.Name + "," + i.Address.String() + " (eth0)," + i.Node; !strings.Contains(listed, line) {
+			t.Errorf("lxc list has no %q:\n%s", line, listed)
+		}
+		for _, far := range append([]Instance{{Name: "the gateway", Address: netip.MustParseAddr("172.16.0.1")}, {Name: "the internet", Address: FarAway()[0]}}, all...) {
+			w.pings(i.Name, far.Address.String())
+		}
+		for _, node := range w.LXDNodes() {
+			m := w.station(node, i.MAC, "has name and address", func(m status.MAC) bool {
+				return m.Name == i.Name && slices.Contains(m.IPs, i.Address.String())
+			})
+			if m.Local != (node == i.Node) {
+				t.Errorf("%s says of %+v: %+v", node, i, m)
+			}
+		}
+	}
+	slices.Sort(nodes)
+	if len(slices.Compact(nodes)) != 3 {
+		t.Fatalf("the instances are on %v", nodes)
+	}
+	first := all[0]
+	other := all[slices.IndexFunc(all, func(i Instance) bool { return i.Node != first.Node })]
+	found, err := w.Trace(t.Context(), first.Name, other.Name)
+	if err != nil || found.Outcome != "delivered" {
+		t.Errorf("trace from %+v to %+v: %v, %+v", first, other, err, found)
+	}
+
+	t.Run("stopped and started", func(t *testing.T) { w.in(t).knownBeforeItsFirstFrame(first) })
+	t.Run("moved", func(t *testing.T) { w.in(t).moves(first.Name) })
+	t.Run("without LXD", func(t *testing.T) { w.in(t).outlivesLXD(other) })
+	t.Run("nothing is left", func(t *testing.T) { w.in(t).leavesNothing() })
+}
+
+// knownBeforeItsFirstFrame has an instance end and start, and wants the other
+// nodes to have learned that before it sends anything.
+func (w *world) knownBeforeItsFirstFrame(i Instance) {
+	far := w.elsewhere(i.Node)
+	w.lxc("stop -f " + i.Name)
+	w.station(far, i.MAC, "is gone", gone)
+	node, err := w.Host(i.Node)
+	must(w.t, err)
+	defer func() { must(w.t, node.Close()) }()
+	listen := exec.CommandContext(w.t.Context(), "tcpdump", "-tt", "-lnni", "br-blue", "-c", "1", "ether", "src", i.MAC)
+	stdout, err := listen.StdoutPipe()
+	must(w.t, err)
+	stderr, err := listen.StderrPipe()
+	must(w.t, err)
+	must(w.t, node.Start(listen))
+	begun := make([]byte, 1<<10)
+	_, err = stderr.Read(begun) // that it listens
+	must(w.t, err)
+	w.lxc("start " + i.Name)
+	frame, err := io.ReadAll(stdout)
+	must(w.t, err)
+	_, _ = io.Copy(io.Discard, stderr)
+	must(w.t, listen.Wait())
+	stamp, _, _ := bytes.Cut(frame, []byte(" "))
+	seconds, err := strconv.ParseFloat(string(stamp), 64)
+	if err != nil {
+		w.t.Fatalf("tcpdump says %q", frame)
+	}
+	first := time.UnixMicro(int64(seconds * 1e6))
+	known := w.station(far, i.MAC, "is back", func(m status.MAC) bool { return !gone(m) })
+	if !known.Since.Before(first) {
+		w.t.Errorf("%s knows it since %s, its first frame was sent at %s", far, known.Since, first)
+	}
+	w.t.Logf("%s knew it %s before its first frame", far, first.Sub(known.Since))
+	again, err := w.Addressed(w.t.Context(), i.Name)
+	must(w.t, err)
+	if again.Address != i.Address {
+		w.t.Errorf("it had %s and has %s", i.Address, again.Address)
+	}
+}
+
+// elsewhere is a node with LXD that is another one.
+func (w *world) elsewhere(node string) string {
+	nodes := w.LXDNodes()
+	return nodes[slices.IndexFunc(nodes, func(n string) bool { return n != node })]
+}
+
+// moves has an instance stop, move to another member and start there.
+func (w *world) moves(name string) {
+	before, err := w.Instance(w.t.Context(), name)
+	must(w.t, err)
+	to := w.elsewhere(before.Node)
+	w.lxc("stop -f " + name)
+	w.lxc("move " + name + " --target " + to)
+	w.lxc("start " + name)
+	after, err := w.Addressed(w.t.Context(), name)
+	must(w.t, err)
+	if after.Node != to || after.MAC != before.MAC || after.Address != before.Address {
+		w.t.Errorf("it was %+v and is %+v", before, after)
+	}
+	for _, node := range w.LXDNodes() {
+		w.station(node, after.MAC, "is there", func(m status.MAC) bool { return m.Name == name && m.Local == (node == to) })
+	}
+	w.pings(name, "172.16.0.1")
+}
+
+var pingLoss = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// outlivesLXD has the LXD of an instance's node end and start again: no packet
+// is lost, and the agent knows its instances all the time.
+func (w *world) outlivesLXD(i Instance) {
+	g := w.ask(w.elsewhere(i.Node))
+	ns, err := w.Host(g.Name)
+	must(w.t, err)
+	defer func() { must(w.t, ns.Close()) }()
+	var out bytes.Buffer
+	ping := exec.CommandContext(w.t.Context(), "ping", "-i", "0.02", "-q", i.Address.String())
+	ping.Stdout = &out
+	must(w.t, ns.Start(ping))
+
+	knows := func(h status.Hypervisor) bool {
+		return slices.ContainsFunc(h.Instances, func(o status.Instance) bool {
+			return o.Name == i.Name && len(o.NICs) == 1 && o.NICs[0].Segment == "blue" && slices.Contains(o.NICs[0].IPs, i.Address.String())
+		})
+	}
+	w.hypervisor(i.Node, "is connected", func(h status.Hypervisor) bool { return h.Contact == "connected" && knows(h) })
+	must(w.t, w.StopLXD(w.t.Context(), i.Node))
+	w.hypervisor(i.Node, "is away, and what it said holds", func(h status.Hypervisor) bool { return h.Contact == "away" && knows(h) })
+	w.eventually(i.Node, "says so", func(s status.Snapshot) bool { return strings.Contains(fmt.Sprint(s.Conditions), "hypervisor-away") })
+	w.station(w.elsewhere(i.Node), i.MAC, "stays where it is", func(m status.MAC) bool { return !gone(m) })
+	must(w.t, w.StartLXD(w.t.Context(), i.Node))
+	w.hypervisor(i.Node, "is connected again", func(h status.Hypervisor) bool { return h.Contact == "connected" && knows(h) })
+
+	must(w.t, ping.Process.Signal(os.Interrupt))
+	must(w.t, ping.Wait())
+	counts := pingLoss.FindStringSubmatch(out.String())
+	if counts == nil || counts[1] != counts[2] {
+		w.t.Errorf("packets are lost:\n%s", out.String())
+	}
+}
+
+// leavesNothing takes the lab down.
+func (w *world) leavesNothing() {
+	_, err := Down(w.t.Context(), w.Name)
+	must(w.t, err)
+	left, err := filepath.Glob("/sys/fs/cgroup/*/" + cgroupOf(w.Name, "*"))
+	must(w.t, err)
+	if _, err := os.Stat(filepath.Join(lxdRoot, w.Name)); !os.IsNotExist(err) || len(left) > 0 {
+		w.t.Errorf("left are %s (%v) and cgroups %v", filepath.Join(lxdRoot, w.Name), err, left)
+	}
+}
