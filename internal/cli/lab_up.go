@@ -96,6 +96,7 @@ func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), u.wait)
 	defer cancel()
 	nodes, err := l.Settle(ctx, p.step)
+	settled := time.Since(start)
 	p.end()
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (u labUp) settle(cmd *cobra.Command, l *lab.Lab, p *progress) error {
 		}
 		return errUnhealthy
 	}
-	return printf(cmd, "\nLab %s is up; all peers were there %.1f s after the last agent was started.\n", l.Name, time.Since(start).Seconds())
+	return printf(cmd, "\nLab %s is up; all peers were there %.1f s after the last agent was started.\n", l.Name, settled.Seconds())
 }
 
 // plan is the topology and the document that were asked for.

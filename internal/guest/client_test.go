@@ -44,11 +44,16 @@ func replay(t *testing.T) http.Handler {
 		if err != nil {
 			t.Fatal(err)
 		}
+		list := strings.HasSuffix(pattern, "/instances")
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			answer := body
 			if r.URL.Query().Has("recursion") {
-				body, _ = os.ReadFile("testdata/instances.json")
+				answer, _ = os.ReadFile("testdata/instances.json")
 			}
-			_, _ = w.Write(body)
+			if own := r.UserAgent() == "lxd-cluster-notifier"; list != own {
+				t.Errorf("%s is asked for with User-Agent %s", r.URL, r.UserAgent())
+			}
+			_, _ = w.Write(answer)
 		})
 	}
 	answer("GET /1.0", "server.json")
@@ -145,6 +150,12 @@ func TestClientBad(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "endless" {
+				if _, err := begin(t).Server(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than") {
+					t.Errorf("an endless answer: %v", err)
+				}
+				return
+			}
 			c := begin(t)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()

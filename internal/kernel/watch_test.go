@@ -122,6 +122,24 @@ func TestWatchLinks(t *testing.T) {
 	l.until(func(dataplane.Event) bool { _, there := l.links["new1"]; return !there })
 }
 
+// TestWatchPeers names the other end of a veth for as long as it is on this side.
+func TestWatchPeers(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t, "up1")
+	l := s.listen()
+	s.ip("link add port type veth peer name inside")
+	l.until(func(dataplane.Event) bool { return l.links["port"].Peer == "inside" && l.links["inside"].Index > 0 })
+	index := l.links["inside"].Index
+	s.ip("link set inside netns %s", s.peer)
+	l.until(func(dataplane.Event) bool { return l.links["port"].Peer == "" })
+	s.ip("link add stranger index %d type bridge", index) // an index tells nothing of another namespace
+	s.ip("link set port up")
+	l.until(func(dataplane.Event) bool { return l.links["port"].Up && l.links["stranger"].Index == index })
+	if peer := l.links["port"].Peer; peer != "" {
+		t.Errorf("the other end of port is elsewhere, and not %s", peer)
+	}
+}
+
 // What frond does itself is no news, nor is what others do with their own.
 func TestWatchDrift(t *testing.T) {
 	t.Parallel()

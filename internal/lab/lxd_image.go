@@ -17,11 +17,13 @@ import (
 const ImageAlias = "busybox"
 
 // applets are the commands of busybox that the image has by their own names.
-var applets = []string{"arping", "cat", "hostname", "ifconfig", "ip", "ls", "nc", "nslookup", "ping", "ps", "route", "sh", "sleep", "udhcpc", "wget"}
+var applets = []string{"arping", "cat", "cut", "hostname", "ifconfig", "ip", "ls", "nc", "nslookup", "ping", "ps", "rm", "route", "sh", "sleep", "udhcpc", "wget"}
 
-// instanceInit has an instance ask for its address for as long as it runs.
+// What has an instance ask for its address for as long as it runs. In /run/up it
+// notes the machine's uptime, in seconds, when it first had one.
 const (
-	instanceInittab = `::sysinit:/bin/ip link set lo up
+	instanceInittab = `::sysinit:/bin/rm -f /run/up
+::sysinit:/bin/ip link set lo up
 ::sysinit:/bin/ip link set eth0 up
 ::respawn:/etc/dhcp
 `
@@ -35,6 +37,7 @@ deconfig)
 	;;
 bound | renew)
 	ifconfig $interface $ip netmask $subnet
+	[ -e /run/up ] || cut -d " " -f 1 /proc/uptime >/run/up
 	[ -z "$mtu" ] || ip link set $interface mtu $mtu
 	[ -z "$router" ] || ip route replace default via ${router%% *} dev $interface
 	: >/etc/resolv.conf

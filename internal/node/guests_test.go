@@ -121,6 +121,17 @@ func TestGuestsBeforeTheirFirstFrame(t *testing.T) {
 	r.wantTold("stopped")
 }
 
+// TestGuestsKeepToTheGuard has an instance be given the address of another guest.
+func TestGuestsKeepToTheGuard(t *testing.T) {
+	r := hypervisorRig(t)
+	other := dataplane.MAC{2, 0, 0, 0, 0, 9}
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: other, Port: "tap0"}})
+	r.overlayChanged(dataplane.LocalAddresses{{VNI: 100, MAC: other, IP: c1IP, Port: "tap0"}})
+	r.say(guest.Connected, instance("veth1"))
+	r.setLinks(blueBridge, dataplane.Link{Name: "veth1", Index: 20, Up: true, Carrier: true, Kind: "veth", Master: "br-blue"})
+	r.wantTold("one address, two guests", c1Alone, "02:00:00:00:00:09 172.16.0.11", "02:00:00:00:00:09 alone")
+}
+
 // TestGuestsAreToldOnce has a MAC that an instance's port had be heard on
 // another one: that counts, as for every guest.
 func TestGuestsAreToldOnce(t *testing.T) {
