@@ -127,10 +127,13 @@ func chooseSegment(segments []status.Segment, name string) (status.Segment, erro
 }
 
 func usersText(n int) string {
-	if n == 0 {
+	switch n {
+	case 0:
 		return ""
+	case 1:
+		return "1 instance with this profile, which is changed at once.\n"
 	}
-	return fmt.Sprintf("%s with this profile, which %s changed at once.\n", count(n, "instance"), map[bool]string{true: "is", false: "are"}[n == 1])
+	return fmt.Sprintf("%d instances with this profile, which are changed at once.\n", n)
 }
 
 var errUnconfirmed = errors.New("nothing is changed: --yes changes it")

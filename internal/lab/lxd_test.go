@@ -148,10 +148,42 @@ func TestHypervisors(t *testing.T) {
 		t.Errorf("trace from %+v to %+v: %v, %+v", first, other, err, found)
 	}
 
+	t.Run("set up", func(t *testing.T) { w.in(t).setsUp() })
 	t.Run("stopped and started", func(t *testing.T) { w.in(t).knownBeforeItsFirstFrame(first) })
 	t.Run("moved", func(t *testing.T) { w.in(t).moves(first.Name) })
 	t.Run("without LXD", func(t *testing.T) { w.in(t).outlivesLXD(other) })
 	t.Run("nothing is left", func(t *testing.T) { w.in(t).leavesNothing() })
+}
+
+// setsUp has a profile without an interface get one, and an instance land on the
+// segment by it.
+func (w *world) setsUp() {
+	setup := func(more ...string) string {
+		words := append([]string{"lxd", "setup", "--profile", "bare", "--socket", w.Socket("leaf1")}, more...)
+		out, err := exec.CommandContext(w.t.Context(), w.Binary, words...).CombinedOutput()
+		if err != nil {
+			out = fmt.Appendf(out, "%v", err)
+		}
+		return string(out)
+	}
+	w.lxc("profile create bare")
+	w.lxc("profile device add bare root disk path=/ pool=default")
+	for _, step := range []struct{ out, want string }{
+		{setup(), "nothing is changed"},
+		{w.lxc("profile device list bare"), "root"},
+		{setup("--yes"), "device eth0 is added: name=eth0, nictype=bridged, parent=br-blue, type=nic"},
+		{setup("--yes"), "Nothing is to be changed"},
+		{w.lxc("profile device get bare eth0 parent"), "br-blue"},
+	} {
+		if !strings.Contains(step.out, step.want) {
+			w.t.Errorf("%q is not in: %s", step.want, step.out)
+		}
+	}
+	w.lxc("launch " + ImageAlias + " bare --profile bare --quiet")
+	_, err := w.Addressed(w.t.Context(), "bare")
+	must(w.t, err)
+	w.pings("bare", "172.16.0.1")
+	w.lxc("delete -f bare")
 }
 
 // knownBeforeItsFirstFrame has an instance end and start, and wants the other
