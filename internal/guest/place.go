@@ -26,13 +26,13 @@ func Plugs(instances []Instance, links map[string]dataplane.Link) []Plug {
 		instance Key
 		nic      NIC
 	}
-	byPort, byMAC := make(map[string]owner), make(map[string]owner)
+	byPort, byMAC := make(map[string]owner), make(map[dataplane.MAC]owner)
 	for _, i := range instances {
 		for _, nic := range i.NICs {
 			if nic.Port != "" {
 				byPort[nic.Port] = owner{i.Key, nic}
 			}
-			byMAC[nic.MAC.String()] = owner{i.Key, nic}
+			byMAC[nic.MAC] = owner{i.Key, nic}
 		}
 	}
 	var plugs []Plug
@@ -42,7 +42,9 @@ func Plugs(instances []Instance, links map[string]dataplane.Link) []Plug {
 		}
 		o, ok := byPort[name]
 		if peer, here := links[link.Peer]; !ok && here && peer.Master == "" {
-			o, ok = byMAC[strings.ToLower(peer.MAC)]
+			if mac, err := dataplane.ParseMAC(peer.MAC); err == nil {
+				o, ok = byMAC[mac]
+			}
 		}
 		if ok {
 			plugs = append(plugs, Plug{Instance: o.instance, NIC: o.nic, Port: name, Bridge: link.Master})
