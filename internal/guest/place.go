@@ -23,16 +23,17 @@ type Plug struct {
 // the instance has started, which would be too late to tell other nodes.
 func Plugs(instances []Instance, links map[string]dataplane.Link) []Plug {
 	type owner struct {
-		instance Key
-		nic      NIC
+		instance *Instance
+		nic      *NIC
 	}
 	byPort, byMAC := make(map[string]owner), make(map[dataplane.MAC]owner)
-	for _, i := range instances {
-		for _, nic := range i.NICs {
-			if nic.Port != "" {
-				byPort[nic.Port] = owner{i.Key, nic}
+	for i := range instances {
+		for n := range instances[i].NICs {
+			o := owner{&instances[i], &instances[i].NICs[n]}
+			if o.nic.Port != "" {
+				byPort[o.nic.Port] = o
 			}
-			byMAC[nic.MAC] = owner{i.Key, nic}
+			byMAC[o.nic.MAC] = o
 		}
 	}
 	var plugs []Plug
@@ -47,7 +48,7 @@ func Plugs(instances []Instance, links map[string]dataplane.Link) []Plug {
 			}
 		}
 		if ok {
-			plugs = append(plugs, Plug{Instance: o.instance, NIC: o.nic, Port: name, Bridge: link.Master})
+			plugs = append(plugs, Plug{Instance: o.instance.Key, NIC: *o.nic, Port: name, Bridge: link.Master})
 		}
 	}
 	slices.SortFunc(plugs, func(a, b Plug) int { return strings.Compare(a.Port, b.Port) })

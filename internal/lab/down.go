@@ -41,7 +41,7 @@ func Down(ctx context.Context, name string) (Removed, error) {
 		}
 		removed.Namespaces++
 	}
-	if err := removeLXD(name); err != nil {
+	if err := removeLXD(ctx, name); err != nil {
 		return removed, fmt.Errorf("take lab %s down: %w", name, err)
 	}
 	if err := os.RemoveAll(filepath.Join(Root, name)); err != nil {

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -221,10 +222,13 @@ func (l *Lab) Instance(ctx context.Context, name string) (Instance, error) {
 }
 
 // removeLXD removes what LXD has left on the disk and among the cgroups. Nothing
-// of it runs any more.
-func removeLXD(lab string) error {
-	if err := removeCgroups(lab); err != nil {
-		return err
+// of it runs any more, but what has just been killed may be in its cgroup yet.
+func removeLXD(ctx context.Context, lab string) error {
+	ctx, cancel := context.WithTimeout(ctx, endOfProcesses)
+	defer cancel()
+	var left error
+	if err := poll(ctx, func() bool { left = removeCgroups(lab); return left == nil }, "its cgroups are not gone"); err != nil {
+		return errors.Join(err, left)
 	}
 	if err := os.RemoveAll(filepath.Join(lxdRoot, lab)); err != nil {
 		return err
