@@ -20,7 +20,7 @@ const ImageAlias = "busybox"
 var applets = []string{"arping", "cat", "cut", "hostname", "ifconfig", "ip", "ls", "nc", "nslookup", "ping", "ps", "rm", "route", "sh", "sleep", "udhcpc", "wget"}
 
 // What has an instance ask for its address for as long as it runs. In /run/up it
-// notes the machine's uptime, in seconds, when it first had one.
+// notes the machine's uptime, in seconds, just before it first has one.
 const (
 	instanceInittab = `::sysinit:/bin/rm -f /run/up
 ::sysinit:/bin/ip link set lo up
@@ -36,8 +36,8 @@ deconfig)
 	ifconfig $interface 0.0.0.0
 	;;
 bound | renew)
-	ifconfig $interface $ip netmask $subnet
 	[ -e /run/up ] || cut -d " " -f 1 /proc/uptime >/run/up
+	ifconfig $interface $ip netmask $subnet
 	[ -z "$mtu" ] || ip link set $interface mtu $mtu
 	[ -z "$router" ] || ip route replace default via ${router%% *} dev $interface
 	: >/etc/resolv.conf
