@@ -135,7 +135,9 @@ func (p *puppet) flood(count int) {
 // TestMillionPrefixes has a peer tell a million prefixes: to a speaker whose
 // filter refuses them, and to one that has none.
 func TestMillionPrefixes(t *testing.T) {
-	const many, most, bound = 1_000_000, 100_000, 256 // MiB
+	// The race detector takes several times the memory; all that is sent would
+	// be ten times of what may stay.
+	const many, most, bound = 1_000_000, 100_000, 768 // MiB
 	begin := func(t *testing.T, filter seam.Filter) (*speaker, *netns.NS, [2]netip.Addr, *puppet) {
 		a, b, ofB, ofA := pair(t)
 		c := namespace(t, t.Name()+"-c")
