@@ -16,8 +16,9 @@
 //   - "down": with [State.EverUp] a failure, whether the detection time passed
 //     or the peer said so; without it no more than "init".
 //   - "init": the peer is heard but has not said that it hears us.
-//   - "admin-down": the peer's operator switched BFD off; not a failure, even
-//     with EverUp (RFC 5882 §3.2).
+//   - "admin-down": the peer's operator switched BFD off, or the peer is about
+//     to end; not a failure, even with EverUp (RFC 5882 §3.2). Nor is what
+//     follows, until the session is up again.
 //
 // States are coalesced for a slow reader; [State.Flaps] counts every loss of
 // the up state, so that a short one is not missed.

@@ -95,6 +95,9 @@ func (s *session) configure(ask Session, now time.Time) {
 func (s *session) receive(p packet, now time.Time) {
 	news := !s.answered || p.mine != s.remote.discriminator
 	s.answered = true
+	if s.remote.state == adminDown && p.state != adminDown {
+		s.everUp = false // what was up then has ended in order
+	}
 	s.remote = remote{
 		discriminator: p.mine,
 		state:         p.state,

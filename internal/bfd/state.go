@@ -48,7 +48,7 @@ type State struct {
 	// §4.1; empty if there is nothing to say.
 	Diagnostic string    `json:"diagnostic"`
 	Since      time.Time `json:"since"`
-	EverUp     bool      `json:"everUp"` // since the session was set up
+	EverUp     bool      `json:"everUp"` // since the session was set up, or the peer came back that had switched BFD off
 	Flaps      uint64    `json:"flaps"`  // how often the up state was lost
 	// RemoteIndependent is the peer's C bit: its BFD goes on while its
 	// control plane restarts.
