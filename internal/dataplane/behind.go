@@ -146,9 +146,51 @@ func (r *Reconciler) leaveAtOnce(updates []RouteUpdate) {
 			}
 		}
 	}
-	if len(ops) > 0 {
-		// What fails here is tried again, and reported, by the reconciler.
-		r.target.Apply(context.Background(), ops)
+	if len(ops) == 0 {
+		return
+	}
+	for _, op := range ops {
+		set := op.(SetGroup) //nolint:forcetypeassert // it is made above
+		r.left.groups[set.ID] = set.Members
+	}
+	r.left.unclear = r.left.unclear || r.left.applying
+	// What fails here is tried again, and reported, by the reconciler.
+	for _, f := range r.target.Apply(context.Background(), ops) {
+		delete(r.left.groups, ops[f.Index].(SetGroup).ID) //nolint:forcetypeassert // as above
+	}
+}
+
+// left are the groups that leaveAtOnce has changed and the reconciler does not
+// know of yet. The legs may be back before it hears that they were gone: then
+// nothing has happened as far as it is concerned, but for these.
+type left struct {
+	groups   map[uint32][]uint32 // members, by id
+	applying bool                // the reconciler is changing the kernel
+	unclear  bool                // it was, and nobody knows who came last
+}
+
+// forget drops the groups that the reconciler has changed itself since.
+func (l *left) forget(done []Op) {
+	for _, op := range done {
+		if set, ok := op.(SetGroup); ok {
+			delete(l.groups, set.ID)
+		}
+	}
+}
+
+// takeLeft has the reconciler know what leaveAtOnce has done.
+func (r *Reconciler) takeLeft() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, members := range r.left.groups {
+		if _, ok := r.state.Groups[id]; ok {
+			r.state.Groups[id] = members
+		}
+	}
+	clear(r.left.groups)
+	if r.left.unclear {
+		r.left.unclear = false
+		r.lookSoon()
 	}
 }
 

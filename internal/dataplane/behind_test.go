@@ -103,6 +103,55 @@ func TestLegThatReturnsIsUsedAtOnce(t *testing.T) {
 	})
 }
 
+// A leg that was gone for a moment, and is back before the reconciler has heard
+// of either, is used again all the same.
+func TestLegThatReturnsWhileTheReconcilerIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := newFakeKernel("a", "b")
+		r, _ := run(t, kernel)
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB), behind(route(1, legA, legB))})
+		synctest.Wait()
+		r.work.Lock() // the reconciler is busy
+		r.UpdateRoutes([]RouteUpdate{toNode(legB)})
+		if got := kernel.forwards()[prefix(1)]; !slices.Equal(got, []NextHop{legB}) {
+			t.Errorf("at once: %v, want %v", got, legB)
+		}
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB)})
+		r.work.Unlock()
+		synctest.Wait()
+		wantForwards(t, kernel, map[netip.Prefix][]NextHop{node: {legA, legB}, prefix(1): {legA, legB}})
+	})
+}
+
+// The same while the reconciler is changing the very group.
+func TestLegThatReturnsWhileItsGroupChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := newFakeKernel("a", "b", "c")
+		r, _ := run(t, kernel)
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB), behind(route(1, legA, legB))})
+		synctest.Wait()
+		changed, goOn := make(chan struct{}), make(chan struct{})
+		kernel.after = func(ops []Op) {
+			if _, group := ops[0].(SetGroup); !group {
+				return
+			}
+			select {
+			case <-changed: // by somebody who does not wait
+			default:
+				close(changed)
+				<-goOn
+			}
+		}
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB, legC), behind(route(1, legA, legB, legC))})
+		<-changed
+		r.UpdateRoutes([]RouteUpdate{toNode(legB, legC)})
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB, legC)})
+		close(goOn)
+		synctest.Wait()
+		wantForwards(t, kernel, map[netip.Prefix][]NextHop{node: {legA, legB, legC}, prefix(1): {legA, legB, legC}})
+	})
+}
+
 func TestGuesses(t *testing.T) {
 	at := time.Unix(0, 0)
 	in := intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess)}

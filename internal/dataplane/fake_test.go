@@ -19,6 +19,7 @@ type fakeKernel struct {
 	dumps   int
 	refuse  func(Op) error
 	before  func(ops []Op) // called before operations are carried out
+	after   func(ops []Op) // called after that, before anybody is told
 }
 
 func newFakeKernel(ports ...string) *fakeKernel {
@@ -63,10 +64,13 @@ func (f *fakeKernel) Sysctls(paths []string) map[string]string {
 
 func (f *fakeKernel) Apply(_ context.Context, ops []Op) []OpError {
 	f.mu.Lock()
-	before := f.before
+	before, after := f.before, f.after
 	f.mu.Unlock()
 	if before != nil {
 		before(ops)
+	}
+	if after != nil {
+		defer after(ops)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

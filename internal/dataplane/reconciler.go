@@ -48,6 +48,7 @@ type Reconciler struct {
 	state    *State       // written by the holder of work only
 	failing  failing
 	sharings map[netip.Prefix]sharing
+	left     left
 	before   []NextHop // AdoptedNextHops
 	right    int
 	summary  Report // its counts of what is desired
@@ -66,6 +67,7 @@ func NewReconciler(target Target, log *slog.Logger) *Reconciler {
 		pause:   resyncFirst,
 		state:   newState(),
 		failing: newFailing(),
+		left:    left{groups: make(map[uint32][]uint32)},
 	}
 }
 
@@ -196,6 +198,7 @@ func (r *Reconciler) isAdopted() bool {
 func (r *Reconciler) reconcile(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.takeInbox()
+		r.takeLeft()
 		failures := r.takeFailures()
 		r.readSysctls()
 		c := diff(r.state, &r.intent, &r.ids)
@@ -233,6 +236,7 @@ func (r *Reconciler) applyAll(ctx context.Context, stages [][]Op, failures uint6
 func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 	r.mu.Lock()
 	r.failing.expect(ops)
+	r.left.applying = true
 	r.mu.Unlock()
 	failed := r.target.Apply(ctx, ops)
 	refused := make(map[int]bool, len(failed))
@@ -252,6 +256,8 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 	r.mu.Lock()
 	r.state.record(done)
 	r.failing.forget(done)
+	r.left.forget(done)
+	r.left.applying = false
 	for _, op := range done {
 		switch op := op.(type) {
 		case SetPort:
