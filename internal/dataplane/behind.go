@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -50,14 +51,15 @@ func (in *intent) update(u RouteUpdate, now time.Time) {
 	in.guesses[u.Prefix] = g
 }
 
-// endGuesses forgets what has not come true, and returns when to do so again;
-// zero: there is nothing to forget.
-func (in *intent) endGuesses(now time.Time) (next time.Time) {
-	for prefix, g := range in.guesses {
-		if !now.Before(g.until) {
-			delete(in.guesses, prefix)
-			continue
-		}
+// endGuesses forgets what has not come true. What the kernel holds follows from
+// guesses, so it is for whoever changes that next.
+func (in *intent) endGuesses(now time.Time) {
+	maps.DeleteFunc(in.guesses, func(_ netip.Prefix, g guess) bool { return !now.Before(g.until) })
+}
+
+// guessesEnd is when the next guess ends; zero: there is none.
+func (in *intent) guessesEnd() (next time.Time) {
+	for _, g := range in.guesses {
 		if next.IsZero() || g.until.Before(next) {
 			next = g.until
 		}

@@ -152,6 +152,24 @@ func TestLegThatReturnsWhileItsGroupChanges(t *testing.T) {
 	})
 }
 
+// A guess that ends while the kernel is slow ends there too, as soon as it is not.
+func TestGuessThatEndsWhileTheKernelIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := newFakeKernel("a", "b")
+		r, _ := run(t, kernel)
+		r.UpdateRoutes([]RouteUpdate{toNode(legA, legB), behind(route(1, legA, legB))})
+		time.Sleep(10 * time.Second) // the next look is far away
+		r.UpdateRoutes([]RouteUpdate{toNode(legB)})
+		synctest.Wait()
+		time.Sleep(guessTime - time.Second)
+		kernel.after = func([]Op) { time.Sleep(2 * time.Second) }
+		r.UpdateRoutes([]RouteUpdate{route(2, legA)})
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		wantForwards(t, kernel, map[netip.Prefix][]NextHop{node: {legB}, prefix(1): {legA, legB}, prefix(2): {legA}})
+	})
+}
+
 func TestGuesses(t *testing.T) {
 	at := time.Unix(0, 0)
 	in := intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess)}
@@ -169,13 +187,15 @@ func TestGuesses(t *testing.T) {
 	step("one goes", toNodeAlone(legA, legB), legC)
 	step("another goes", toNodeAlone(legA), legC, legB)
 	step("one returns", toNodeAlone(legA, legC), legB)
-	if next := in.endGuesses(at.Add(guessTime - 1)); !next.Equal(at.Add(guessTime)) {
+	in.endGuesses(at.Add(guessTime - 1))
+	if next := in.guessesEnd(); !next.Equal(at.Add(guessTime)) {
 		t.Errorf("the guess ends at %v, want %v", next, at.Add(guessTime))
 	}
 	step("it is gone altogether, which says nothing of a leg", toNodeAlone())
 	step("it is back", toNodeAlone(legA, legB))
 	step("one goes again", toNodeAlone(legB), legA)
-	if next := in.endGuesses(at.Add(guessTime)); !next.IsZero() || len(in.guesses) != 0 {
+	in.endGuesses(at.Add(guessTime))
+	if next := in.guessesEnd(); !next.IsZero() || len(in.guesses) != 0 {
 		t.Errorf("the guess does not end: %v", in.guesses)
 	}
 }

@@ -104,8 +104,8 @@ func (r *Reconciler) step(ctx context.Context) time.Duration {
 		r.callDone(ctx)
 	}
 	due := r.dumpDue()
-	if end := r.intent.endGuesses(time.Now()); !end.IsZero() && end.Before(due) {
-		due = end
+	if end := r.intent.guessesEnd(); !end.IsZero() && end.Before(due) {
+		due = end // which may have passed meanwhile: then they end with the next step
 	}
 	return max(time.Until(due), 0)
 }
