@@ -47,7 +47,10 @@ func (l *loop) granted() map[string][]dataplane.GuestAddress {
 		return l.guarded.leases // as they were
 	}
 	for _, lease := range leases {
-		if lease.State == "leased" || lease.State == "offered" {
+		// One whose end has passed is its client's as long as nobody else gets
+		// it: while the store is away it is renewed without being written down,
+		// and clocks of nodes may differ.
+		if lease.State == "leased" || lease.State == "offered" || lease.State == "ended" && lease.Kept > 0 {
 			all[lease.Segment] = append(all[lease.Segment], dataplane.GuestAddress{MAC: lease.MAC, IP: lease.Address})
 		}
 	}

@@ -35,6 +35,7 @@ func TestStrictGuardAwaitsLeases(t *testing.T) {
 		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.13"), MAC: mac, State: "offered"},
 		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.14"), MAC: mac, State: "declined"},
 		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.15"), MAC: mac, State: "ended"},
+		{Segment: "blue", Address: netip.MustParseAddr("172.16.0.16"), MAC: mac, State: "ended", Kept: time.Minute},
 	}
 	r.now = r.now.Add(time.Second)
 	r.step()
@@ -42,7 +43,7 @@ func TestStrictGuardAwaitsLeases(t *testing.T) {
 	for _, h := range r.guard.rules.Holders {
 		holders = append(holders, h.IP.String()+" "+h.MAC.String())
 	}
-	want := []string{"172.16.0.10 02:00:00:00:00:01", "172.16.0.12 " + mac.String(), "172.16.0.13 " + mac.String()}
+	want := []string{"172.16.0.10 02:00:00:00:00:01", "172.16.0.12 " + mac.String(), "172.16.0.13 " + mac.String(), "172.16.0.16 " + mac.String()}
 	if diff := cmp.Diff(want, holders); diff != "" || !r.guard.rules.Strict {
 		t.Errorf("strict %t, %s\n%s", r.guard.rules.Strict, strings.Join(holders, ", "), diff)
 	}
