@@ -123,6 +123,9 @@ func clientOf(r fabric.Reservation) (c dhcp.Client) {
 // no address from a guest that is there and has it, whether the guard is on or
 // not: that one is found out by a conflict, and not cut off.
 func (l *loop) leased(bound []dataplane.LocalAddress) {
+	for _, a := range bound {
+		l.guarded.grant(l.segmentName(a.VNI), dataplane.GuestAddress{MAC: a.MAC, IP: a.IP})
+	}
 	l.overlayChanged(dataplane.LocalAddresses(slices.DeleteFunc(bound, func(a dataplane.LocalAddress) bool {
 		holder, held := l.segments.stations.Holder(a.VNI, a.IP)
 		return held && holder.MAC != a.MAC && holder.Silent.IsZero()

@@ -27,6 +27,14 @@ func (s *strictly) waited(now time.Time) time.Time {
 	return s.since
 }
 
+// grant has a lease of now be one of those that the guard goes by, which are read
+// anew later.
+func (s *strictly) grant(segment string, a dataplane.GuestAddress) {
+	if _, known := s.leases[segment]; known {
+		s.leases[segment] = append(s.leases[segment], a)
+	}
+}
+
 // granted are the leases of guests, by segment: with an entry for each segment
 // that there are leases of, and nil while nothing is known of them.
 func (l *loop) granted() map[string][]dataplane.GuestAddress {

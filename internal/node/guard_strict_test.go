@@ -48,3 +48,22 @@ func TestStrictGuardAwaitsLeases(t *testing.T) {
 		t.Errorf("strict %t, %s\n%s", r.guard.rules.Strict, strings.Join(holders, ", "), diff)
 	}
 }
+
+// TestStrictGuardAndALeaseOfNow has a guest of a strict guard be known by its
+// lease at once, though the rules were made before that was given.
+func TestStrictGuardAndALeaseOfNow(t *testing.T) {
+	r := began(t)
+	r.dhcp.report.Synced = true
+	r.adopt(parse(t, leasingDocument+"guard: {strict: on}\n", "leaf1"), nil)
+	r.step()
+	mac, at := dataplane.MAC{2, 0, 0, 0, 0, 9}, netip.MustParseAddr("172.16.0.12")
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: mac, Port: "tap1"}})
+	r.overlayChanged(dataplane.LocalAddresses{{VNI: 7, MAC: mac, IP: at, Port: "tap1"}})
+	if _, held := r.segments.stations.Holder(7, at); held {
+		t.Error("it is believed without a lease")
+	}
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: mac, IP: at, Port: "tap1"}})
+	if holder, _ := r.segments.stations.Holder(7, at); holder.MAC != mac {
+		t.Errorf("leased to %s, and held by %s", mac, holder.MAC)
+	}
+}
