@@ -14,11 +14,15 @@ func (g *Guests) Strict() bool { return g.strict }
 // reservedIn are the addresses that a segment's document reserves for MACs. Who
 // is known by another identifier has his with his lease.
 func reservedIn(s fabric.Segment) []dataplane.GuestAddress {
-	if s.DHCP == nil {
-		return nil
+	var all []fabric.Reservation
+	if s.DHCP != nil {
+		all = s.DHCP.Reservations
+	}
+	if s.DHCP6 != nil {
+		all = slices.Concat(all, s.DHCP6.Reservations)
 	}
 	var reserved []dataplane.GuestAddress
-	for _, r := range s.DHCP.Reservations {
+	for _, r := range all {
 		if mac, err := dataplane.ParseMAC(r.MAC); err == nil {
 			reserved = append(reserved, dataplane.GuestAddress{MAC: mac, IP: r.Address})
 		}

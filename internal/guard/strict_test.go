@@ -26,6 +26,10 @@ segments:
       reservations:
         web: {mac: "02:00:00:00:00:01", address: 172.16.0.5}
         db: {client_id: "ff:01", address: 172.16.0.6}
+    dhcp6:
+      range: "fd00:172::1:0-fd00:172::1:ff"
+      reservations:
+        web: {mac: "02:00:00:00:00:01", address: "fd00:172::5"}
 guard: {strict: true, broadcast: 50}
 `
 
@@ -49,7 +53,7 @@ func TestStrict(t *testing.T) {
 		t.Errorf("strict %t, broadcast %d", rules.Strict, rules.Broadcast)
 	}
 	want := []dataplane.GuestAddress{
-		own(web, "172.16.0.5"), own(guest, "172.16.0.12"), own(guest, "fd00:172::ff:fe00:2"), own(liar, "fd00:172::ff:fe00:3"),
+		own(web, "172.16.0.5"), own(guest, "172.16.0.12"), own(web, "fd00:172::5"), own(guest, "fd00:172::ff:fe00:2"), own(liar, "fd00:172::ff:fe00:3"),
 	}
 	if diff := cmp.Diff(want, rules.Holders, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("holders differ (-want +got):\n%s", diff)
@@ -64,6 +68,8 @@ func TestStrict(t *testing.T) {
 		{own(liar, "172.16.0.77"), false},
 		{own(web, "172.16.0.5"), true},
 		{own(guest, "172.16.0.5"), false},
+		{own(web, "fd00:172::5"), true},
+		{own(guest, "fd00:172::5"), false},
 		{own(guest, "fd00:172::ff:fe00:2"), true},
 		{own(guest, "fd00:172::2"), false},
 		{own(liar, "172.16.0.1"), false}, // the gateway's, whoever says otherwise
