@@ -221,8 +221,10 @@ func deaf(work context.Context) error {
 
 // nextDue is when something is to be done though nothing happens; zero: never.
 func (l *loop) nextDue() time.Time {
-	next := sooner(l.leaving, l.guarded.due)
-	next = sooner(next, l.guarded.settles)
+	next := sooner(l.guarded.due, l.guarded.settles)
+	if l.handing == nil { // else that is waited for, see run
+		next = sooner(next, l.leaving)
+	}
 	next = sooner(next, l.leases.retry)
 	if former := l.gateways.former; len(former) > 0 {
 		next = sooner(next, former[0].until)

@@ -37,3 +37,17 @@ func TestRoutesThatWait(t *testing.T) {
 		t.Errorf("BGP was told %d times at its time, want once", r.bgp.sets-told)
 	}
 }
+
+// A node that leaves and waits for others to take its gateways waits, and does
+// not go round and round because its own time to leave has come.
+func TestLeavingWaitsForGateways(t *testing.T) {
+	r := began(t)
+	r.leaving, r.handing = r.now.Add(-time.Millisecond), make(chan struct{})
+	if due := r.nextDue(); due.Equal(r.leaving) {
+		t.Error("it is due all the time")
+	}
+	r.handing = nil
+	if due := r.nextDue(); !due.Equal(r.leaving) {
+		t.Errorf("when they are handed over, due is %s, want %s", due, r.leaving)
+	}
+}
