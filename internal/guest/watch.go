@@ -184,6 +184,9 @@ func (w *Watcher) attend(ctx context.Context, source Source) error {
 	if server != w.book.server {
 		w.book.server, w.state.Server = server, server
 	}
+	if !server.Cluster {
+		w.state.Elsewhere = nil // it may have left one
+	}
 	w.inbox.clear()
 	hears := make(chan struct{})
 	group, work := errgroup.WithContext(ctx)

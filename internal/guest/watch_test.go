@@ -244,6 +244,22 @@ func TestWatcherJoins(t *testing.T) {
 	})
 }
 
+// TestWatcherLeaves has a hypervisor leave its cluster: nobody is elsewhere then.
+func TestWatcherLeaves(t *testing.T) {
+	f := &fake{names: []string{"a"}, elsewhere: "e"}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		w.Set(somewhere)
+		if s := state(); s.Contact != Connected || len(s.Elsewhere) != 1 {
+			t.Errorf("at first: %+v", s)
+		}
+		f.set(func() { f.alone = true; close(f.drop) })
+		time.Sleep(firstPause)
+		if s := state(); s.Contact != Connected || s.Server.Cluster || len(s.Elsewhere) != 0 {
+			t.Errorf("left: %+v", s)
+		}
+	})
+}
+
 // TestWatcherBounds has more events than anybody asks for one by one.
 func TestWatcherBounds(t *testing.T) {
 	f := &fake{names: []string{"a"}}
