@@ -96,6 +96,7 @@ type Watcher struct {
 
 	mu   sync.Mutex
 	next Desired
+	anew bool // the cable was another one at some time since next was taken
 
 	desired Desired
 	since   time.Time // when desired began
@@ -117,9 +118,12 @@ func New(kernel Kernel, file string, log *slog.Logger) *Watcher {
 	}
 }
 
-// Set replaces what is to be looked after.
+// Set replaces what is to be looked after. What was learnt over a cable that goes
+// is forgotten, however quickly it comes back: whoever asks for it has forgotten
+// it too.
 func (w *Watcher) Set(d Desired) {
 	w.mu.Lock()
+	w.anew = w.anew || !d.sameCable(w.next)
 	w.next = d
 	w.mu.Unlock()
 	select {
@@ -169,15 +173,16 @@ func (w *Watcher) stop() {
 // begin takes what is desired now.
 func (w *Watcher) begin(ctx context.Context) {
 	w.mu.Lock()
-	next := w.next
+	next, anew := w.next, w.anew
+	w.anew = false
 	w.mu.Unlock()
-	if next == w.desired {
+	if next == w.desired && !anew {
 		return
 	}
 	before := w.desired
 	w.desired, w.since = next, time.Now()
 	w.state.Desired = next
-	if !next.sameCable(before) {
+	if anew {
 		w.stop()
 		w.state.Families = [Families]Router{}
 	}

@@ -132,6 +132,41 @@ func (s *street) watch(k Kernel) *Watcher {
 	return w
 }
 
+// TestCableThatIsBackAtOnce has a cable go and come back before the watcher hears
+// of either: what it said of the router counts no more for whoever listens, so
+// it asks and tells anew.
+func TestCableThatIsBackAtOnce(t *testing.T) {
+	w := New(&operator{}, "", slog.New(slog.DiscardHandler))
+	w.open = func(target) (asker, error) { return nil, errors.New("nobody is asked here") }
+	here := Desired{
+		Port: "up0", Index: 2, Carrier: true,
+		Addresses: [Families]netip.Addr{netip.MustParseAddr("192.0.2.2")}, Routers: [Families]netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	}
+	begin := func() {
+		w.begin(t.Context())
+		w.tell()
+	}
+	w.Set(here)
+	begin()
+	defer w.stop()
+	w.state.Families[IPv4].Verdict = Answers
+	w.tell()
+	<-w.Events()
+	gone := here
+	gone.Carrier = false
+	w.Set(gone)
+	w.Set(here)
+	begin()
+	select {
+	case s := <-w.Events():
+		if s.Families[IPv4].Verdict != Unknown || w.probers[IPv4] == nil {
+			t.Errorf("it says %+v, and asks %v", s, w.probers[IPv4])
+		}
+	default:
+		t.Error("it says nothing")
+	}
+}
+
 // TestAskers asks a router in the next namespace.
 func TestAskers(t *testing.T) {
 	s := newStreet(t)
