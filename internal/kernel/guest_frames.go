@@ -116,7 +116,7 @@ func (w *OverlayWatch) serve(index uint32, port dataplane.LocalPort) (unserve fu
 		w.guests.mu.Lock()
 		defer w.guests.mu.Unlock()
 		close(stop)
-		if s, ok := w.guests.sockets[port]; ok {
+		if s, ok := w.guests.sockets[port]; ok && s.index == index { // else another one bears the name now
 			delete(w.guests.sockets, port)
 			_ = s.file.Close()
 		}
@@ -148,6 +148,9 @@ func (w *OverlayWatch) serveOnce(index uint32, port dataplane.LocalPort, stop <-
 	case <-stop:
 		return file.Close()
 	default:
+	}
+	if before, ok := w.guests.sockets[port]; ok { // the name was another port's
+		_ = before.file.Close()
 	}
 	w.guests.sockets[port] = guestSocket{file, index}
 	w.work.Go(func() { w.hear(file, port) })

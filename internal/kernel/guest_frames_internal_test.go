@@ -60,3 +60,28 @@ func TestPortThatCannotBeListenedTo(t *testing.T) {
 		}
 	})
 }
+
+// TestPortsThatSwapNames has a port bear the name of another one, which ends
+// only after that: it is heard all the same, and the other one no more.
+func TestPortsThatSwapNames(t *testing.T) {
+	w := &OverlayWatch{kernel: &Kernel{log: slog.New(slog.DiscardHandler)}}
+	var files []*os.File
+	w.guests = newGuestPorts(func(uint32) (*os.File, error) {
+		f, err := os.Open(os.DevNull)
+		files = append(files, f)
+		return f, err
+	})
+	port := dataplane.LocalPort{VNI: 100, Port: "tap1"}
+	endFirst, endSecond := w.serve(1, port), w.serve(2, port)
+	endFirst()
+	if s, ok := w.guests.sockets[port]; !ok || s.index != 2 {
+		t.Errorf("heard is %+v, want port 2", s)
+	}
+	endSecond()
+	w.work.Wait()
+	for i, f := range files {
+		if _, err := f.Stat(); err == nil {
+			t.Errorf("socket %d is left open", i+1)
+		}
+	}
+}
