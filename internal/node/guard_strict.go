@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/plan"
 )
 
 // strictly is what a strict guard goes by.
@@ -42,7 +43,8 @@ func (l *loop) granted() map[string][]dataplane.GuestAddress {
 	for _, s := range l.segments.here {
 		all[s.Name] = []dataplane.GuestAddress{}
 	}
-	if !slices.ContainsFunc(l.segments.here, func(s dataplane.Segment) bool { return s.DHCP || s.DHCP6 }) {
+	gives := func(d plan.DHCP) bool { return len(d.Ranges)+len(d.Reservations) > 0 } // else it only informs, and needs no store
+	if !slices.ContainsFunc(l.plan.DHCP(l.portMTU()), gives) {
 		return all
 	}
 	if !l.addresses.Report().Synced {

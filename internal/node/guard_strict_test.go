@@ -67,3 +67,17 @@ func TestStrictGuardAndALeaseOfNow(t *testing.T) {
 		t.Errorf("leased to %s, and held by %s", mac, holder.MAC)
 	}
 }
+
+// TestStrictGuardWithoutLeases has a strict guard await no leases where guests
+// make their addresses themselves, which needs no store.
+func TestStrictGuardWithoutLeases(t *testing.T) {
+	r := began(t)
+	r.adopt(parse(t, testDocument+`segments:
+  own: {vni: 7, nodes: [leaf1], prefix6: "fd00:7::/64", gateway: {address6: "fd00:7::1"}}
+guard: {strict: on}
+`, "leaf1"), nil)
+	r.step()
+	if !r.guard.rules.Strict {
+		t.Errorf("it is not strict: %+v", r.guard.rules)
+	}
+}
