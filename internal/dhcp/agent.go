@@ -49,7 +49,7 @@ type agent struct {
 	behind map[dataplane.LocalPort]int // jobs behind a port
 	probes []*job                      // in the order of their time
 	probed map[dataplane.NeighborKey]*job
-	turned map[dataplane.LocalPort]time.Duration // when a client was last turned away
+	turned map[crowd]time.Duration // when a client was last turned away
 
 	writes writes
 	out    output
@@ -110,7 +110,7 @@ func newAgent(node, run string, wall func() time.Time) *agent {
 		jobs:      make(map[jobKey]*job),
 		behind:    make(map[dataplane.LocalPort]int),
 		probed:    make(map[dataplane.NeighborKey]*job),
-		turned:    make(map[dataplane.LocalPort]time.Duration),
+		turned:    make(map[crowd]time.Duration),
 		writes:    newWrites(),
 	}
 }

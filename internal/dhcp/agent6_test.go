@@ -210,6 +210,7 @@ func TestIPv6AddressThatSomebodyHas(t *testing.T) {
 	s := blue6("fd00:16::1:0", "fd00:16::1:1")
 	b := newBench(t, newMemory(), "n1", s)
 	a := b.lease6(1)
+	b.at("g2") // each port has half of the two
 	other := b.say6(dhcpv6.MessageTypeRequest, 2, identity(1, a), to(s))
 	free := ip("fd00:16::1:0")
 	if a == free {
@@ -225,6 +226,7 @@ func TestIPv6AddressThatSomebodyHas(t *testing.T) {
 	if len(report.Conditions) != 1 || report.Conditions[0].Subject != "blue (IPv6)" {
 		t.Errorf("reported is %+v", report)
 	}
+	b.at("g1")
 	b.want6("declined", b.say6(dhcpv6.MessageTypeDecline, 1, identity(1, a), to(s)), "REPLY Success")
 	b.settle()
 	if l := b.record(a); l.Kind != declined {

@@ -99,7 +99,7 @@ func (a *agent) discover(s *segment, r request, now time.Duration) {
 		return
 	}
 	if a.crowded(s, r.port, r.client, address) {
-		a.turnAway(r.port, now)
+		a.turnAway(s, r.port, now)
 		return
 	}
 	k := offered
@@ -154,7 +154,7 @@ func (a *agent) request(s *segment, r request, now time.Duration) {
 		return
 	}
 	if a.crowded(s, r.port, r.client, address) {
-		a.turnAway(r.port, now)
+		a.turnAway(s, r.port, now)
 		return
 	}
 	// It has an address that nothing is known of any more: since nobody else

@@ -44,7 +44,7 @@ func (a *agent) claimed(port dataplane.LocalPort, mac dataplane.MAC, address net
 		return
 	}
 	if a.crowded(s, port, "", address) {
-		a.turnAway(port, now) // it claims too much to be believed
+		a.turnAway(s, port, now) // it claims too much to be believed
 		return
 	}
 	a.counts.Conflicts++

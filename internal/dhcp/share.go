@@ -17,14 +17,27 @@ import (
 // word of those behind one port is counted, and bounded by PortLimit: the rest
 // of the ranges is for the others.
 
-// place is a guest's port, on whichever node.
-type place struct{ node, port string }
+// place is a guest's port, on whichever node, as one family of addresses sees it.
+type place struct {
+	node, port string
+	six        bool
+}
 
-func (l *lease) place() place { return place{l.Node, l.Port} }
+func (e *entry) place() place { return place{e.Node, e.Port, e.address.Is6()} }
+
+// portLimit is how many addresses those behind one port have at a time; 0: as
+// many as there are. Of IPv6, half of the ranges': whoever needs more can have
+// larger ones.
+func (s *segment) portLimit() int {
+	if s.six() {
+		return max(1, s.pool.usable/2)
+	}
+	return s.PortLimit
+}
 
 // count notes that an entry holds an address for who is behind its port.
 func (b *book) count(e *entry) {
-	if e.Port != "" && e.address.Is4() { // there are enough of the others
+	if e.Port != "" {
 		e.counted = true
 		b.held[e.place()]++
 	}
@@ -44,19 +57,20 @@ func (b *book) uncount(e *entry) {
 // crowded tells that those behind a port have as many addresses as they may, and
 // that this would be one more: none that is reserved for the client.
 func (a *agent) crowded(s *segment, port dataplane.LocalPort, client Client, address netip.Addr) bool {
-	if owner, reserved := s.reserved[address]; s.PortLimit == 0 || reserved && owner == client {
+	limit, here := s.portLimit(), place{a.node, port.Port, s.six()}
+	if owner, reserved := s.reserved[address]; limit == 0 || reserved && owner == client {
 		return false
 	}
-	held := a.book.held[place{a.node, port.Port}]
-	if held+a.behind[port] < s.PortLimit {
+	held := a.book.held[here]
+	if held+a.behind[port] < limit {
 		return false
 	}
 	for on, w := range a.writes.pending {
-		if e := a.book.entries[on]; w.lease.Port == port.Port && (e == nil || !e.counted || e.place() != (place{a.node, port.Port})) {
+		if e := a.book.entries[on]; w.lease.Port == port.Port && on.Is6() == s.six() && (e == nil || !e.counted || e.place() != here) {
 			held++
 		}
 	}
-	return held >= s.PortLimit
+	return held >= limit
 }
 
 // crowdedTime is how long after the last client that got nothing because of the
@@ -67,26 +81,39 @@ const crowdedTime = 10 * time.Minute
 const maxCrowded = 64
 
 // turnAway leaves a client without an address because of who is behind its port.
-func (a *agent) turnAway(port dataplane.LocalPort, now time.Duration) {
+func (a *agent) turnAway(s *segment, port dataplane.LocalPort, now time.Duration) {
 	a.counts.Crowded++
-	if _, known := a.turned[port]; known || len(a.turned) < maxCrowded {
-		a.turned[port] = now
+	on := crowd{port, s.six()}
+	if _, known := a.turned[on]; known || len(a.turned) < maxCrowded {
+		a.turned[on] = now
 	}
+}
+
+// crowd are the clients behind a port, of one family.
+type crowd struct {
+	dataplane.LocalPort
+	six bool
 }
 
 // crowdedPorts are conditions, one for each port that has had its share lately.
 func (a *agent) crowdedPorts(now time.Duration) []status.Condition {
-	maps.DeleteFunc(a.turned, func(_ dataplane.LocalPort, at time.Duration) bool { return now-at > crowdedTime })
+	maps.DeleteFunc(a.turned, func(_ crowd, at time.Duration) bool { return now-at > crowdedTime })
 	var all []status.Condition
-	for port := range a.turned {
-		if s := a.segments[link{vni: port.VNI}]; s != nil {
-			all = append(all, status.Condition{
-				Name: ConditionCrowded, Subject: port.Port, Severity: status.Warning,
-				Text: fmt.Sprintf("clients behind %s have %d addresses of segment %s, as many as one port may, and ask for more: if they are what they say, set dhcp.port_limit",
-					port.Port, a.book.held[place{a.node, port.Port}], s.Name),
-			})
+	for on := range a.turned {
+		s := a.segments[link{on.VNI, on.six}]
+		if s == nil {
+			continue
 		}
+		mend := "set dhcp.port_limit"
+		if on.six {
+			mend = "widen the range of dhcp6"
+		}
+		all = append(all, status.Condition{
+			Name: ConditionCrowded, Subject: on.Port, Severity: status.Warning,
+			Text: fmt.Sprintf("clients behind %s have %d addresses of segment %s, as many as one port may, and ask for more: if they are what they say, %s",
+				on.Port, a.book.held[place{a.node, on.Port, on.six}], s.label(), mend),
+		})
 	}
-	slices.SortFunc(all, func(x, y status.Condition) int { return strings.Compare(x.Subject, y.Subject) })
+	slices.SortFunc(all, func(x, y status.Condition) int { return strings.Compare(x.Subject+x.Text, y.Subject+y.Text) })
 	return all
 }

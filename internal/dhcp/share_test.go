@@ -7,6 +7,7 @@ import (
 	"frond/internal/dataplane"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 )
 
 // limited is a segment with 12 addresses of which one port may have 4.
@@ -39,7 +40,7 @@ func TestStarvation(t *testing.T) {
 					}
 				}
 				b.settle()
-				if got := b.a.book.held[place{"n1", "g1"}]; got != 4 || b.a.counts.Crowded == 0 || b.a.counts.Exhausted > 0 {
+				if got := b.a.book.held[place{"n1", "g1", false}]; got != 4 || b.a.counts.Crowded == 0 || b.a.counts.Exhausted > 0 {
 					t.Errorf("%d addresses are held: %+v", got, b.a.counts)
 				}
 				conditions := b.a.report(b.now).Conditions
@@ -81,7 +82,7 @@ func TestStarvationByDecline(t *testing.T) {
 			b.say(dhcpv4.MessageTypeDecline, n, wanting(addr(offer.YourIPAddr)))
 		}
 	}
-	if got := b.a.book.held[place{"n1", "g1"}]; got != 4 || len(b.a.book.entries) != 4 {
+	if got := b.a.book.held[place{"n1", "g1", false}]; got != 4 || len(b.a.book.entries) != 4 {
 		t.Errorf("%d addresses are held, %d known", got, len(b.a.book.entries))
 	}
 	b.at("g2")
@@ -101,7 +102,7 @@ func TestStarvationByClaims(t *testing.T) {
 		b.at(fmt.Sprintf("g%d", n))
 		b.lease(n)
 	}
-	if got := b.a.book.held[place{"n1", "liar"}]; got != 4 {
+	if got := b.a.book.held[place{"n1", "liar", false}]; got != 4 {
 		t.Errorf("%d addresses are set aside on its word", got)
 	}
 }
@@ -124,4 +125,24 @@ func TestReservedBesidesShare(t *testing.T) {
 	b.say(dhcpv4.MessageTypeRelease, 0, having(b.a.book.of(s, ClientOf(guestMAC(0))).address))
 	b.say(dhcpv4.MessageTypeRelease, 1, having(b.a.book.of(s, ClientOf(guestMAC(1))).address))
 	b.lease(5)
+}
+
+// TestStarvationOfIPv6 has one guest say to be as many clients as there are
+// addresses: half are left to the others.
+func TestStarvationOfIPv6(t *testing.T) {
+	b := newBench(t, newMemory(), "n1", blue6("fd00:16::1:0", "fd00:16::1:f"))
+	for n := range 100 {
+		b.say6(dhcpv6.MessageTypeSolicit, n, identity(1), rapid6)
+	}
+	if got := len(b.a.book.entries); got != 8 {
+		t.Errorf("%d addresses are held", got)
+	}
+	conditions := b.a.report(b.now).Conditions
+	if len(conditions) != 1 || conditions[0].Name != ConditionCrowded || conditions[0].Subject != "g1" {
+		t.Errorf("conditions: %+v", conditions)
+	}
+	b.at("g2")
+	for n := range 8 {
+		b.lease6(1000 + n)
+	}
 }
