@@ -225,7 +225,7 @@ func (a *agent) record(s *segment, before *entry, r *request, k kind, now time.D
 		Segment: s.Name, Client: r.client, MAC: r.mac, Kind: k, Port: r.port.Port,
 		Circuit: r.circuit, Hostname: r.hostname, Since: a.wall(), Hold: s.hold(),
 	}
-	l.Ends = l.Since.Add(s.Lease)
+	l.Named, l.Ends = l.Since, l.Since.Add(s.Lease)
 	if k == offered {
 		l.Hold, l.Ends = offerHold, l.Since.Add(offerHold)
 	}
@@ -237,6 +237,9 @@ func (a *agent) record(s *segment, before *entry, r *request, k kind, now time.D
 	}
 	if l.Hostname == "" {
 		l.Hostname = before.Hostname
+	}
+	if l.Hostname == before.Hostname && before.Kind != released {
+		l.Named = before.named()
 	}
 	l.Hold = max(l.Hold, before.keep(a.run, now))
 	l.Moved = before.Moved || before.Node != a.node

@@ -52,7 +52,17 @@ type lease struct {
 	Circuit  string    `json:"circuit,omitempty"` // RFC 3046 §3.1
 	Hostname string    `json:"hostname,omitempty"`
 	Since    time.Time `json:"since"`
+	Named    time.Time `json:"named,omitzero"` // since when the client has Hostname
 	Ends     time.Time `json:"ends"`
+}
+
+// named is since when the client has its name. Who has had the address for long
+// may have taken it just now.
+func (l lease) named() time.Time {
+	if l.Named.IsZero() { // written by a release that did not say
+		return l.Since
+	}
+	return l.Named
 }
 
 func (l lease) encode() []byte {

@@ -14,14 +14,14 @@ type Named struct {
 	Segment string
 	Name    string // the first label; empty: nobody has the address, or has not said
 	MAC     dataplane.MAC
-	Since   time.Time
+	Since   time.Time // when it was called so first
 }
 
 // rename notes what an address answers to, if that is not what it was.
 func (a *agent) rename(address netip.Addr, now time.Duration) {
 	is := Named{Address: address}
 	if e := a.book.entries[address]; e != nil && e.Kind == leased && now < e.over() && e.Hostname != "" {
-		is = Named{Address: address, Segment: e.Segment, Name: firstLabel(e.Hostname), MAC: e.MAC, Since: e.Since}
+		is = Named{Address: address, Segment: e.Segment, Name: firstLabel(e.Hostname), MAC: e.MAC, Since: e.named()}
 		if s := a.segmentOf(address); s != nil {
 			is.Segment = s.Name
 		}

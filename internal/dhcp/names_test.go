@@ -36,9 +36,14 @@ func TestNamesFollowLeases(t *testing.T) {
 		t.Errorf("told again with each renewal: %v", one.named)
 	}
 	one.now += s.Lease / 2
+	asked := one.a.wall()
 	one.say(dhcpv4.MessageTypeRequest, 1, having(a), calling("db"))
 	two.now = one.now
 	want("renamed", a, "db")
+
+	if got := one.named[a].Since; got.Before(asked) {
+		t.Errorf("it has its new name since %s, want %s: another may have had it for longer", got, asked)
+	}
 
 	renamed := s
 	renamed.Name = "green"

@@ -16,7 +16,7 @@ type Guest struct {
 	Name    string // one label; what is none is nobody's, and ends what was before
 	// Owner tells guests apart: what two of one name have is not mixed.
 	Owner string
-	Since time.Time // when the guest got the address
+	Since time.Time // when the guest got the name
 }
 
 // maxShared bounds the addresses that one name is answered with.
