@@ -19,10 +19,12 @@ type rivals struct {
 }
 
 // newRivals makes devices beside frond's as the manual of FRR says, by ip(8)'s
-// defaults but for the MTU, with the entries that zebra would put in.
+// defaults but for the MTU, with the entries that zebra would put in. No rules
+// of the guard are among them: what those cost, BenchmarkGuard says.
 func newRivals(b *testing.B, spines int) rivals {
 	b.Helper()
-	w := populate(b, "bench", SpineLeaf(spines, 2), 4) // g1 and g3 on leaf1, g2 and g4 on leaf2
+	unguarded := func(document string) string { return document + "guard: {guests: off}\n" }
+	w := populate(b, "bench", SpineLeaf(spines, 2), 4, unguarded) // g1 and g3 on leaf1, g2 and g4 on leaf2
 	w.whole()
 	guests := make(map[string]Guest)
 	for _, name := range []string{"g1", "g2", "g3", "g4"} {
