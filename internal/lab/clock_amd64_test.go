@@ -53,48 +53,22 @@ func TestElectedClock(t *testing.T) {
 	holder.never(t)
 }
 
-// setClock has all of a node's processes see the clock that much ahead of the
+// setClock has a node's agent and all that it has started see the clock that much ahead of the
 // machine's; 0 is the machine's own.
 func (l *Lab) setClock(node string, ahead time.Duration) error {
-	pids, err := l.processes(node)
+	pids, err := l.Processes(node)
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
+		if exe, _ := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe")); exe != l.Binary {
+			continue
+		}
 		if err := setProcessClock(pid, ahead); err != nil {
 			return fmt.Errorf("set the clock of process %d on %s: %w", pid, node, err)
 		}
 	}
 	return nil
-}
-
-// processes are the agent of a node and those that it has started.
-func (l *Lab) processes(node string) ([]int, error) {
-	ns, err := l.Namespace(node)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	home, err := ns.Inode()
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		exe, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if inode, err := namespaceOf(pid); err == nil && inode == home && exe == l.Binary {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
 }
 
 // The clock is one for all processes of a machine, and none of it is asked for
