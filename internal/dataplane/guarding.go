@@ -22,8 +22,7 @@ const (
 	// nobody has told of a change.
 	guardInterval = 30 * time.Second
 	// Between two comparisons lie so many times what one takes, so that
-	// somebody who changes rules all the time, and frond itself, do not keep a
-	// processor busy.
+	// somebody who changes rules all the time does not keep a processor busy.
 	guardShare = 10
 	// Likewise between two changes of the rules: where guests move without end,
 	// as in a loop, others need the processor.
@@ -43,8 +42,7 @@ type Guarding struct {
 
 	mu      sync.Mutex // guards what follows
 	desired *Guard
-	problem string
-	since   time.Time
+	trouble trouble
 }
 
 // NewGuarding returns a keeper of the guard that does nothing before Run.
@@ -72,7 +70,7 @@ func (g *Guarding) Set(d Guard) {
 func (g *Guarding) Problem() (string, time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.problem, g.since
+	return g.trouble.text, g.trouble.since
 }
 
 // Drops returns what the guard has dropped since its rules were made.
@@ -162,15 +160,9 @@ func (g *Guarding) set(desired *Guard) {
 func (g *Guarding) note(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case err == nil:
-		g.problem, g.since = "", time.Time{}
-		return
-	case g.problem == "":
-		g.since = time.Now()
+	if g.trouble.note(err) {
 		g.log.Warn("the guard is not as it should be", "error", err)
 	}
-	g.problem = err.Error()
 }
 
 // Withdraw removes the guard. Nothing is set any more afterwards.

@@ -38,8 +38,7 @@ type NAT struct {
 	mu      sync.Mutex // guards what follows
 	desired *Masquerade
 	stale   bool // connections may lack source NAT
-	problem string
-	since   time.Time
+	trouble trouble
 }
 
 // NewNAT returns a keeper of source NAT that does nothing before Run. changes
@@ -80,7 +79,7 @@ func (n *NAT) wakeUp() {
 func (n *NAT) Problem() (string, time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.problem, n.since
+	return n.trouble.text, n.trouble.since
 }
 
 // Run keeps source NAT as desired until ctx ends, and leaves it in place.
@@ -123,7 +122,7 @@ func (n *NAT) Run(ctx context.Context) error {
 func (n *NAT) isUnused() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.desired == nil || n.desired.Port == "" && n.problem == ""
+	return n.desired == nil || n.desired.Port == "" && n.trouble.text == ""
 }
 
 func (n *NAT) reconcile() {
@@ -151,14 +150,7 @@ func (n *NAT) reconcile() {
 func (n *NAT) note(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch {
-	case err == nil:
-		n.problem, n.since = "", time.Time{}
-	case n.problem == "":
-		n.problem, n.since = err.Error(), time.Now()
-	default:
-		n.problem = err.Error()
-	}
+	n.trouble.note(err)
 }
 
 // Withdraw removes source NAT. Nothing is set any more afterwards.
