@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,30 @@ func placeKeys(g dataplane.Guard) [][]byte {
 	for _, p := range g.Places {
 		if len(p.Port) < unix.IFNAMSIZ {
 			keys = append(keys, append(nameKey(p.Port), macKey(p.MAC)...))
+		}
+	}
+	return keys
+}
+
+// ownKeys are of what guests send by the port that they are behind from the
+// addresses that they hold.
+func ownKeys(g dataplane.Guard, size int) [][]byte {
+	held := make(map[dataplane.MAC][]netip.Addr, len(g.Holders))
+	for _, h := range g.Holders {
+		if h.IP.BitLen() == 8*size {
+			held[h.MAC] = append(held[h.MAC], h.IP)
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	var keys [][]byte
+	for _, p := range g.Places {
+		if len(p.Port) >= unix.IFNAMSIZ {
+			continue
+		}
+		for _, ip := range held[p.MAC] {
+			keys = append(keys, slices.Concat(nameKey(p.Port), macKey(p.MAC), ip.AsSlice()))
 		}
 	}
 	return keys

@@ -32,8 +32,8 @@ func (f *guardFamily) bindSources() {
 		c.rules = append(c.rules, rules...)
 	}
 	unspecified := make([]byte, 16)
-	add("arp", seq(network(arpSenderIP, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
-	add("ip4", seq(network(ip4From, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
+	add("sender-arp", seq(network(arpSenderIP, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
+	add("sender-ip4", seq(network(ip4From, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
 	add("source6",
 		seq(linkLocal6(network(ip6From, 2)), back()),
 		seq(network(ip6From, 16), differs(unspecified...), drop(dataplane.DropSource)))
@@ -47,12 +47,15 @@ func (f *guardFamily) bindSources() {
 // second. It comes before all rules that look for who sends.
 func (f *guardFamily) limitFlood(packets int) {
 	burst := uint32(min(packets, math.MaxUint32))
-	over := seq(link(linkDestination), masked(0x01, 0, 0, 0, 0, 0), equal(0x01, 0, 0, 0, 0, 0), meta(expr.MetaKeyIIFNAME), []expr.Any{
+	toMany := seq(link(linkDestination), masked(0x01, 0, 0, 0, 0, 0), equal(0x01, 0, 0, 0, 0, 0))
+	over := seq(toMany, meta(expr.MetaKeyIIFNAME), []expr.Any{
 		&expr.Dynset{SrcRegKey: reg, SetName: floodMeter, Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{
 			&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(packets), Unit: expr.LimitTimeSecond, Burst: burst, Over: true},
 		}},
 	}, drop(dataplane.DropBroadcast))
 	guest := f.chain("guest")
 	guest.rules = slices.Insert(guest.rules, 1, over) // behind BPDUs
+	prerouting := f.chain("prerouting")
+	prerouting.rules = slices.Insert(prerouting.rules, 1, seq(toMany, portIn("guests"), goTo("guest"))) // before what passes soon
 	f.meters = append(f.meters, floodMeter)
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -51,12 +52,18 @@ const (
 	icmpType, neighborTargetField = 0, 8
 )
 
-// Registers: reg takes 16 octets, and within it, reg8 begins at the ninth.
+// Registers: reg takes 16 octets, and within it, reg8 begins at the ninth;
+// regNext comes after it, and reg24 behind the 8 octets of a MAC there.
 const (
 	reg     = unix.NFT_REG_1
 	regNext = unix.NFT_REG_2
 	reg8    = unix.NFT_REG32_00 + 2
+	reg24   = unix.NFT_REG32_00 + 6
 )
+
+// metaIIFKind loads the kind of the device that a packet came in by
+// (NFT_META_IIFKIND, include/uapi/linux/netfilter/nf_tables.h).
+const metaIIFKind expr.MetaKey = 26
 
 // Messages of ICMPv6 (RFC 4861).
 const (
@@ -111,6 +118,11 @@ func meta(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, 
 
 func portIn(set string) []expr.Any { return seq(meta(expr.MetaKeyIIFNAME), in(set)) }
 
+// kindIn compares the kind of the device, which costs less than to look its
+// name up.
+func kindIn(kind string) []expr.Any    { return seq(meta(metaIIFKind), equal(nameKey(kind)...)) }
+func kindInNot(kind string) []expr.Any { return seq(meta(metaIIFKind), differs(nameKey(kind)...)) }
+
 // protocol is of the frame, which bridges know; family of the packet, which
 // the family inet does.
 func protocol(etherType uint16) []expr.Any {
@@ -129,6 +141,9 @@ func goTo(chain string) []expr.Any {
 }
 func back() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
 
+// pass ends the guard's look at a packet.
+func pass() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
 // drop counts the packet for the port that it came in by, and drops it.
 func drop(rule string) []expr.Any {
 	return seq(meta(expr.MetaKeyIIFNAME), []expr.Any{
@@ -145,14 +160,20 @@ func fragmentHeader() []expr.Any {
 		Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6}}, equal(1))
 }
 
-// guardBridge is what guests' ports are kept from. Each packet from a guest
-// sees its chain once; what is known to be the guest's leaves it soon.
+// guardBridge is what guests' ports are kept from. What other nodes send was
+// judged there. TCP in a guest's own name, which is most of what there is, needs
+// a single look-up: each costs several cache misses, as packets of 64 KiB come
+// between.
 func guardBridge(strict bool, broadcast int) guardFamily {
 	holder4 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
 	holder6 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
 	target6 := seq(link(linkSource), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
 	arpHolder := seq(network(arpSenderMAC, 6), load(reg8, expr.PayloadBaseNetworkHeader, arpSenderIP, 4), in("holders4"))
 	place := seq(meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6), in("places"))
+	own := func(etherType uint16, from, size uint32, set string) []expr.Any {
+		return seq(protocol(etherType), layer4(unix.IPPROTO_TCP), meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6),
+			load(reg24, expr.PayloadBaseNetworkHeader, from, size), in(set), pass())
+	}
 	icmp := func(kind byte) []expr.Any {
 		return seq(layer4(unix.IPPROTO_ICMPV6), transport(icmpType, 1), equal(kind))
 	}
@@ -170,6 +191,8 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 			{name: "gateways6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 16) }},
 			{name: "holders4", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 4) }},
 			{name: "holders6", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 16) }},
+			{name: "own4", types: []nftables.SetDatatype{nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return ownKeys(g, 4) }},
+			{name: "own6", types: []nftables.SetDatatype{nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return ownKeys(g, 16) }},
 			{name: "held4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 4) }},
 			{name: "held6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 16) }},
 			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
@@ -177,13 +200,13 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 		},
 		drops: []string{dataplane.DropBPDU, dataplane.DropMAC, dataplane.DropGateway, dataplane.DropAddress, dataplane.DropLoopback, dataplane.DropSource, dataplane.DropBroadcast, dataplane.DropDHCP, dataplane.DropRA},
 		chains: []guardChain{
-			{name: "arp", rules: [][]expr.Any{
+			{name: "sender-arp", rules: [][]expr.Any{
 				seq(network(arpSenderIP, 4), in("gateways4"), drop(dataplane.DropGateway)),
 				seq(arpHolder, back()),
 				seq(network(arpSenderIP, 4), in("held4"), drop(dataplane.DropAddress)),
 				seq(network(arpSenderIP, 4), in("fabric4"), drop(dataplane.DropLoopback)),
 			}},
-			{name: "ip4", rules: [][]expr.Any{
+			{name: "sender-ip4", rules: [][]expr.Any{
 				seq(udpFrom(dhcpServer), drop(dataplane.DropDHCP)),
 				seq(holder4, back()),
 				seq(network(ip4From, 4), in("gateways4"), drop(dataplane.DropGateway)),
@@ -202,7 +225,7 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 				seq(transport(neighborTargetField, 16), in("held6"), drop(dataplane.DropAddress)),
 				goTo("source6"),
 			}},
-			{name: "ip6", rules: [][]expr.Any{
+			{name: "sender-ip6", rules: [][]expr.Any{
 				seq(icmp(routerAdvert), drop(dataplane.DropRA)),
 				seq(icmp(redirect), drop(dataplane.DropRA)),
 				seq(udpFrom(dhcp6Server), drop(dataplane.DropDHCP)),
@@ -210,9 +233,9 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 				goTo("source6"),
 			}},
 			{name: "source", rules: [][]expr.Any{
-				seq(protocol(unix.ETH_P_IP), goTo("ip4")),
-				seq(protocol(unix.ETH_P_IPV6), goTo("ip6")),
-				seq(protocol(unix.ETH_P_ARP), goTo("arp")),
+				seq(protocol(unix.ETH_P_IP), goTo("sender-ip4")),
+				seq(protocol(unix.ETH_P_IPV6), goTo("sender-ip6")),
+				seq(protocol(unix.ETH_P_ARP), goTo("sender-arp")),
 			}},
 			{name: "guest", rules: [][]expr.Any{
 				seq(link(linkDestination), masked(0xff, 0xff, 0xff, 0xff, 0xff, 0xf0), equal(0x01, 0x80, 0xc2, 0, 0, 0), drop(dataplane.DropBPDU)),
@@ -221,6 +244,9 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 				goTo("source"),
 			}},
 			{name: "prerouting", hook: nftables.ChainHookPrerouting, prio: -200, rules: [][]expr.Any{
+				seq(kindIn("vxlan"), pass()),
+				own(unix.ETH_P_IP, ip4From, 4, "own4"),
+				own(unix.ETH_P_IPV6, ip6From, 16, "own6"),
 				seq(portIn("guests"), jump("guest")),
 			}},
 		},
@@ -246,14 +272,18 @@ func guardNode(local netip.Addr) guardFamily {
 		seq(from4, in("fabric4"), drop(dataplane.DropLoopback)),
 		seq(from6, in("fabric6"), drop(dataplane.DropLoopback)),
 	}
+	toBGP := func(nfproto byte) []expr.Any {
+		return seq(ipFamily(nfproto), to(unix.IPPROTO_TCP), port(bgp), portIn("ports"))
+	}
 	input := [][]expr.Any{
 		seq(portIn("bridges"), goTo("local")),
-		seq(portIn("ports"), ipFamily(unix.NFPROTO_IPV4), to(unix.IPPROTO_TCP), port(bgp), drop(dataplane.DropBGP)),
-		seq(portIn("ports"), ipFamily(unix.NFPROTO_IPV6), to(unix.IPPROTO_TCP), port(bgp), network(ip6From, 2), masked(0xff, 0xc0), differs(0xfe, 0x80), drop(dataplane.DropBGP)),
+		seq(toBGP(unix.NFPROTO_IPV4), drop(dataplane.DropBGP)),
+		seq(toBGP(unix.NFPROTO_IPV6), network(ip6From, 2), masked(0xff, 0xc0), differs(0xfe, 0x80), drop(dataplane.DropBGP)),
 	}
 	if local.IsValid() {
-		input = append(input, seq(ipFamily(unix.NFPROTO_IPV4), to(unix.IPPROTO_UDP), port(vxlan), network(ip4To, 4), equal(local.AsSlice()...),
-			network(ip4From, 4), notIn("vteps"), drop(dataplane.DropVXLAN)))
+		tunnelled := seq(ipFamily(unix.NFPROTO_IPV4), to(unix.IPPROTO_UDP), port(vxlan), network(ip4To, 4), equal(local.AsSlice()...))
+		input = slices.Insert(input, 0, seq(tunnelled, kindInNot("bridge"), network(ip4From, 4), in("vteps"), pass())) // most of what comes
+		input = append(input, seq(tunnelled, network(ip4From, 4), notIn("vteps"), drop(dataplane.DropVXLAN)))
 	}
 	return guardFamily{
 		family: nftables.TableFamilyINet,
@@ -263,28 +293,30 @@ func guardNode(local netip.Addr) guardFamily {
 			{name: "vteps", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.VTEPs, 4) }},
 			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
 			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
-			{name: "tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(bgp, 2379, 2380, 7179)},         // BGP, the store, the agent's API
-			{name: "udp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, vxlan, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
+			{name: "services-tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(bgp, 2379, 2380, 7179)},         // BGP, the store, the agent's API
+			{name: "services-udp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, vxlan, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
 		},
 		drops: []string{dataplane.DropLoopback, dataplane.DropService, dataplane.DropFragments, dataplane.DropVXLAN, dataplane.DropBGP},
 		chains: []guardChain{
 			{name: "services", rules: [][]expr.Any{
 				seq(ipFamily(unix.NFPROTO_IPV4), network(ip4Fragment, 2), masked(0x1f, 0xff), differs(0, 0), drop(dataplane.DropFragments)),
 				seq(ipFamily(unix.NFPROTO_IPV6), fragmentHeader(), drop(dataplane.DropFragments)),
-				seq(to(unix.IPPROTO_TCP), in("tcp"), drop(dataplane.DropService)),
-				seq(to(unix.IPPROTO_UDP), in("udp"), drop(dataplane.DropService)),
+				seq(to(unix.IPPROTO_TCP), in("services-tcp"), drop(dataplane.DropService)),
+				seq(to(unix.IPPROTO_UDP), in("services-udp"), drop(dataplane.DropService)),
 			}},
 			{name: "local", rules: append(loopbacks[:2:2], goTo("services"))},
-			{name: "through", rules: append(append([][]expr.Any{
-				// Where bridge-nf-call-iptables is on, what is only bridged comes
-				// here too: packets that another node has routed to a guest.
-				seq(meta(expr.MetaKeyOIFNAME), in("bridges"), back()),
-			}, loopbacks...),
+			{name: "through", rules: append(loopbacks[:2:2],
 				seq(ipFamily(unix.NFPROTO_IPV4), network(ip4To, 4), in("fabric4"), goTo("services")),
 				seq(ipFamily(unix.NFPROTO_IPV6), network(ip6To, 16), in("fabric6"), goTo("services")),
 			)},
 			{name: "input", hook: nftables.ChainHookInput, prio: -10, rules: input},
-			{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{seq(portIn("bridges"), jump("through"))}},
+			{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{
+				seq(kindInNot("bridge"), pass()),
+				// Where bridge-nf-call-iptables is on, what is only bridged comes
+				// here too: packets that another node has routed to a guest.
+				seq(meta(expr.MetaKeyOIFNAME), in("bridges"), pass()),
+				seq(portIn("bridges"), goTo("through")),
+			}},
 		},
 	}
 }

@@ -29,7 +29,7 @@ func someGuard() dataplane.Guard {
 			{MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}, IP: netip.MustParseAddr("172.16.0.11")},
 			{MAC: dataplane.MAC{2, 0, 0, 0, 0, 2}, IP: netip.MustParseAddr("fd00:172::12")},
 		},
-		Places: []dataplane.GuestPlace{{Port: "vg1", MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}}},
+		Places: []dataplane.GuestPlace{{Port: "vg1", MAC: dataplane.MAC{2, 0, 0, 0, 0, 1}}, {Port: "vg2", MAC: dataplane.MAC{2, 0, 0, 0, 0, 2}}},
 	}
 }
 
@@ -100,6 +100,7 @@ func TestGuard(t *testing.T) {
 	for _, part := range []string{
 		"table bridge frond-guard", "table inet frond-guard", "hook prerouting", "hook forward", `"br-blue"`, `"vg1"`, "02:00:00:00:00:01 . 172.16.0.11",
 		"@nh,112,32 @gateways4", "10.0.0.0/15", "icmpv6 type nd-router-advert", "udp sport 67", "udp dport 4789", "@vteps",
+		`"vg1" . 02:00:00:00:00:01 . 172.16.0.11`, `"vg2" . 02:00:00:00:00:02 . fd00:172::12`, `meta iifkind "vxlan" accept`,
 	} {
 		if !strings.Contains(rules, part) {
 			t.Errorf("nft does not show %q:\n%s", part, rules)
@@ -126,7 +127,7 @@ func TestGuard(t *testing.T) {
 	}
 	for _, damage := range []string{
 		"delete table inet frond-guard", "delete table bridge frond-guard", "flush chain bridge frond-guard guest",
-		"insert rule bridge frond-guard ip4 accept", "add chain inet frond-guard more", "delete element bridge frond-guard guests { vg1 }",
+		"insert rule bridge frond-guard sender-ip4 accept", "add chain inet frond-guard more", "delete element bridge frond-guard guests { vg1 }",
 		"add element bridge frond-guard held4 { 192.0.2.1 }", "flush set inet frond-guard fabric4",
 	} {
 		s.nft(damage)
