@@ -35,12 +35,10 @@ func Down(ctx context.Context, name string) (Removed, error) {
 	if removed.Processes, err = killAll(ctx, namespaces); err != nil {
 		return removed, fmt.Errorf("take lab %s down: %w", name, err)
 	}
-	for _, n := range namespaces {
-		if err := netns.Delete(n); err != nil {
-			return removed, fmt.Errorf("take lab %s down: %w", name, err)
-		}
-		removed.Namespaces++
+	if err := deleteAll(ctx, name, namespaces); err != nil {
+		return removed, fmt.Errorf("take lab %s down: %w", name, err)
 	}
+	removed.Namespaces = len(namespaces)
 	if err := removeLXD(ctx, name); err != nil {
 		return removed, fmt.Errorf("take lab %s down: %w", name, err)
 	}
