@@ -34,7 +34,9 @@ type Uplink struct {
 // NextHop is one way out: a port and the link-local address behind it.
 type NextHop struct {
 	Port string
-	Via  netip.Addr // without zone
+	// Via has no zone. The unspecified address of the route's family: those that
+	// packets are for are at the port themselves.
+	Via netip.Addr
 }
 
 // Route is a prefix and every next hop that packets to it may take.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 )
 
@@ -31,10 +32,10 @@ func (s *OverlayState) diffAddresses(segments []Segment) []OverlayOp {
 	var adds, deletes []OverlayOp
 	wanted := make(map[BridgeAddress]bool)
 	for _, segment := range segments {
-		if !s.Devices[segment.Bridge].Owned || segment.Gateway.Elected {
+		if !s.Devices[segment.Bridge].Owned {
 			continue
 		}
-		for _, prefix := range segment.Gateway.Addresses() {
+		for _, prefix := range standing(segment) {
 			a := BridgeAddress{segment.Bridge, prefix}
 			wanted[a] = true
 			if _, there := s.Addresses[a]; !there {
@@ -48,6 +49,26 @@ func (s *OverlayState) diffAddresses(segments []Segment) []OverlayOp {
 		}
 	}
 	return append(adds, deletes...)
+}
+
+// standing are the addresses that a segment's bridge always has.
+func standing(s Segment) []netip.Prefix {
+	switch {
+	case !s.Gateway.Elected:
+		return s.Gateway.Addresses()
+	case s.Gateway.Address.IsValid() && s.Local.Is4():
+		return []netip.Prefix{keepsIPv4(s.Local)}
+	}
+	return nil
+}
+
+// keepsIPv4 is an address for a bridge whose others come and go: with the last
+// one, the kernel forgets all routes and neighbours that the device has
+// (fib_disable_ip in net/ipv4/fib_frontend.c), and packets that are on their way
+// to guests are lost. It is a link-local one (RFC 3927) after the node's loopback.
+func keepsIPv4(loopback netip.Addr) netip.Prefix {
+	octets := loopback.As4()
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, octets[2], octets[3]}), 32)
 }
 
 func compareBridgeAddresses(a, b BridgeAddress) int {

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 )
@@ -36,6 +37,22 @@ func TestGatewayHoldsAndServes(t *testing.T) {
 	if (Gateway{}).Holds(netip.Addr{}) || (Gateway{}).Serves(ip1) {
 		t.Error("no gateway holds or serves something")
 	}
+}
+
+// TestElectedKeepsIPv4 leaves the address of an elected gateway alone.
+func TestElectedKeepsIPv4(t *testing.T) {
+	kernel := newFakeOverlay()
+	o := newTestOverlay(kernel)
+	segment := blue
+	segment.Gateway = Gateway{Address: netip.MustParsePrefix("172.16.0.1/24"), Elected: true}
+	o.SetSegments([]Segment{segment})
+	o.workOff(t)
+	octets := segment.Local.As4()
+	kernel.expect(t, "set bridge br-blue", "set vxlan vx-blue", fmt.Sprintf("add address 169.254.%d.%d/32 to br-blue", octets[2], octets[3]))
+	segment.Gateway = Gateway{Address6: netip.MustParsePrefix("fd00::1/64"), Elected: true}
+	o.SetSegments([]Segment{segment})
+	o.workOff(t)
+	kernel.expect(t, fmt.Sprintf("delete address 169.254.%d.%d/32 from br-blue", octets[2], octets[3]))
 }
 
 func TestGatewayAddresses(t *testing.T) {

@@ -94,7 +94,7 @@ func (s Segment) Asks() bool { return s.DHCP || s.DHCP6 || s.Advertise }
 // Usually every node of the segment holds it at once: the same addresses under
 // the same MAC (RFC 9135 §4.1). It is answered for on the guest's own node and
 // told to nobody. An elected one is on one node at a time, under that node's
-// own MAC: what is sent to the MAC of a node that has lost it goes nowhere.
+// own MAC: who has given it away still forwards what is sent to that MAC.
 type Gateway struct {
 	MAC MAC // zero if it is elected
 	// Address and Address6 are its own with the lengths of the segment's

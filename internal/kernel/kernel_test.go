@@ -100,6 +100,32 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestAttached has hosts be at a port themselves.
+func TestAttached(t *testing.T) {
+	t.Parallel()
+	n := twoLegs(t)
+	for _, route := range []struct {
+		prefix netip.Prefix
+		via    netip.Addr
+		family string
+	}{
+		{netip.MustParsePrefix("10.9.0.0/16"), netip.IPv4Unspecified(), ""},
+		{netip.MustParsePrefix("fd00:9::/64"), netip.IPv6Unspecified(), "-6"},
+	} {
+		n.UpdateRoutes(update(route.prefix, dataplane.NextHop{Port: "up1", Via: route.via}))
+		n.eventuallyForwards(route.prefix, dataplane.NextHop{Port: "up1", Via: route.via})
+		host := route.prefix.Addr().Next().Next()
+		if got := n.ip("%s route get %s", route.family, host); !strings.Contains(got, "dev up1") || strings.Contains(got, "via") {
+			t.Errorf("the kernel's choice is %q", got)
+		}
+	}
+	n.Resync()
+	n.Complete()
+	if problems := n.Report().Problems; len(problems) != 0 {
+		t.Errorf("problems: %v", problems)
+	}
+}
+
 func TestPortsAreReady(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t, "up.0", "up1")

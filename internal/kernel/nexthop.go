@@ -18,7 +18,9 @@ func (b *batch) addNextHop(op dataplane.SetNextHop, oif uint32) {
 	b.begin(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nhmsg(family(via))...)
 	b.number(unix.NHA_ID, op.ID)
 	b.number(unix.NHA_OIF, oif)
-	b.address(unix.NHA_GATEWAY, via)
+	if !via.IsUnspecified() {
+		b.address(unix.NHA_GATEWAY, via)
+	}
 }
 
 // setGroup encodes a group whose members weigh the same.
@@ -57,7 +59,7 @@ func (d *dumper) nextHop(m message) {
 		return
 	}
 	var id uint32
-	var leg dataplane.NextHop
+	leg := dataplane.NextHop{Via: unspecified(m.body[0])}
 	var members []uint32
 	for kind, value := range attributes(m.body[unix.SizeofNhmsg:]) {
 		switch kind {

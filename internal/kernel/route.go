@@ -55,10 +55,7 @@ func (d *dumper) route(m message) {
 	if protocol != Protocol {
 		return
 	}
-	dst := netip.IPv4Unspecified()
-	if family == unix.AF_INET6 {
-		dst = netip.IPv6Unspecified()
-	}
+	dst := unspecified(family)
 	var route dataplane.InstalledRoute
 	var metric uint32
 	for kind, value := range attributes(m.body[unix.SizeofRtMsg:]) {
@@ -78,4 +75,12 @@ func (d *dumper) route(m message) {
 	if table == unix.RT_TABLE_MAIN && metric == Metric {
 		d.state.Routes[netip.PrefixFrom(dst, length)] = route
 	}
+}
+
+// unspecified is the address of a family that stands for none.
+func unspecified(family uint8) netip.Addr {
+	if family == unix.AF_INET6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }

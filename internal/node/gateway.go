@@ -95,6 +95,17 @@ func (g *gateways) announced() []bgp.Route {
 	return all
 }
 
+// electedBridge is the bridge of the elected gateway with this prefix, if this
+// node takes part in its segment.
+func (l *loop) electedBridge(prefix netip.Prefix) (string, bool) {
+	for _, s := range l.segments.here {
+		if s.Gateway.Elected && (s.Gateway.Address.Masked() == prefix || s.Gateway.Address6.Masked() == prefix) {
+			return s.Bridge, true
+		}
+	}
+	return "", false
+}
+
 // electedSegments are all of the fabric, also those that this node has no part in.
 func electedSegments(p *plan.Plan) []gateway.Segment {
 	var all []gateway.Segment

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
 	"frond/internal/evpn"
 	"frond/internal/gateway"
 	"frond/internal/kernel"
+	"frond/internal/plan"
 	"frond/internal/status"
 )
 
@@ -98,6 +100,28 @@ func TestGatewaysOfNode(t *testing.T) {
 	r.step()
 	if diff := cmp.Diff(map[string]int{"blue": 1}, r.gates.guests); diff != "" {
 		t.Errorf("guests that draw a gateway (-want +got):\n%s", diff)
+	}
+}
+
+// TestGuestsWithoutGateway has the guests of an elected gateway found on the
+// bridge for as long as they are looked for here, and elsewhere from then on.
+func TestGuestsWithoutGateway(t *testing.T) {
+	r := electedRig(t)
+	for _, prefix := range []string{"172.16.0.0/24", "172.18.0.0/24"} {
+		r.pathsChanged([]bgp.Paths{{Prefix: netip.MustParsePrefix(prefix), Local: true}})
+	}
+	onBridge := []dataplane.NextHop{{Port: "br-blue", Via: netip.IPv4Unspecified()}}
+	blue, green := netip.MustParsePrefix("172.16.0.0/24"), netip.MustParsePrefix("172.18.0.0/24")
+	if diff := cmp.Diff(onBridge, r.plane.routes[blue].NextHops, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("elected (-want +got):\n%s", diff)
+	}
+	if got := r.plane.routes[green].NextHops; len(got) > 0 {
+		t.Errorf("what every node is a gateway of has next hops %v", got)
+	}
+	peer := netip.MustParseAddr("fe80::1%eth1")
+	r.pathsChanged([]bgp.Paths{{Prefix: blue, Paths: []bgp.Path{{Peer: peer}}}})
+	if diff := cmp.Diff([]dataplane.NextHop{plan.Leg(peer)}, r.plane.routes[blue].NextHops, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("another node has it (-want +got):\n%s", diff)
 	}
 }
 

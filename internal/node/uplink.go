@@ -178,10 +178,17 @@ func (l *loop) uplinkRoutes() []bgp.Route {
 }
 
 // route is what the kernel needs for the best paths to a prefix. An exit's own
-// way out goes before what others announce.
+// way out goes before what others announce. While guests of an elected gateway
+// are looked for here, they are found without its address too: that goes before
+// another node has it.
 func (l *loop) route(paths bgp.Paths) dataplane.RouteUpdate {
 	if f := slices.Index(plan.Defaults[:], paths.Prefix); f >= 0 && l.plan.Uplink != nil && l.exit.works[f].IsValid() {
 		return l.plan.Uplink.Route(paths.Prefix, l.exit.works[f])
+	}
+	if paths.Local {
+		if bridge, ok := l.electedBridge(paths.Prefix); ok {
+			return l.plan.Attached(paths.Prefix, bridge)
+		}
 	}
 	return l.plan.Route(paths)
 }

@@ -134,6 +134,15 @@ func (p *Plan) Route(paths bgp.Paths) dataplane.RouteUpdate {
 	return route
 }
 
+// Attached is the route to a prefix whose hosts are at a port themselves.
+func (p *Plan) Attached(prefix netip.Prefix, port string) dataplane.RouteUpdate {
+	via := netip.IPv6Unspecified()
+	if prefix.Addr().Is4() {
+		via = netip.IPv4Unspecified()
+	}
+	return dataplane.RouteUpdate{Prefix: prefix, Source: p.source(prefix), NextHops: []dataplane.NextHop{{Port: port, Via: via}}}
+}
+
 // behind is the loopback of the node that all paths come through next to the
 // peers; zero if it is not the same one, or none of the document's.
 func (p *Plan) behind(paths []bgp.Path) netip.Prefix {
