@@ -64,7 +64,7 @@ func TestGuestFrames(t *testing.T) {
 		s := v.segment()
 		s.DHCP = true
 		v.watch.SetSegments([]dataplane.Segment{s})
-		if err := v.kernel.SetRequests([]dataplane.Segment{s}); err != nil {
+		if _, err := v.kernel.SetRequests([]dataplane.Segment{s}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestGuestFrames(t *testing.T) {
 	a.nothing(t, "of the other node's guest")
 
 	// Even where requests cross, those of other nodes are not heard.
-	if err := a.kernel.SetRequests(nil); err != nil {
+	if _, err := a.kernel.SetRequests(nil); err != nil {
 		t.Fatal(err)
 	}
 	if rules := count(); strings.Contains(rules, "frond-dhcp") {

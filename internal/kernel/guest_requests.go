@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -38,47 +39,100 @@ var (
 // segments, those with DHCP or DHCPv6: they do not leave by the VXLAN device, and
 // the bridge's host, whose gateway address a guest may send them to, does not
 // refuse them by ICMP. Of IPv6 all are to a group that the host is not in. What
-// hears them on the guests' ports comes before.
-func (k *Kernel) SetRequests(segments []dataplane.Segment) error {
+// hears them on the guests' ports comes before. It tells whether anything had to
+// be changed.
+func (k *Kernel) SetRequests(segments []dataplane.Segment) (bool, error) {
 	conn, err := nftables.New(nftables.WithNetNSFd(k.ns.Fd()))
 	if err != nil {
-		return fmt.Errorf("open nf_tables: %w", err)
+		return false, fmt.Errorf("open nf_tables: %w", err)
 	}
-	var crossing, refused [][]expr.Any
+	crossing := requestRules{family: nftables.TableFamilyBridge, hook: nftables.ChainHookForward}
+	refused := requestRules{family: nftables.TableFamilyINet, hook: nftables.ChainHookInput}
 	for _, s := range segments {
 		for _, r := range []requests{requests4, requests6} {
 			if r.wanted(s) {
-				crossing = append(crossing, r.rule(expr.MetaKeyOIFNAME, s.VXLAN))
+				crossing.rules = append(crossing.rules, r.rule(expr.MetaKeyOIFNAME, s.VXLAN))
 			}
 		}
 		if requests4.wanted(s) {
-			refused = append(refused, requests4.rule(expr.MetaKeyIIFNAME, s.Bridge))
+			refused.rules = append(refused.rules, requests4.rule(expr.MetaKeyIIFNAME, s.Bridge))
 		}
 	}
-	setRequests(conn, nftables.TableFamilyBridge, nftables.ChainHookForward, crossing)
-	setRequests(conn, nftables.TableFamilyINet, nftables.ChainHookInput, refused)
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("keep DHCP requests off the fabric (does this kernel have nf_tables for bridges?): %w", err)
+	changed := false
+	for _, r := range []requestRules{crossing, refused} {
+		did, err := r.set(conn)
+		if err != nil {
+			return changed, fmt.Errorf("keep DHCP requests off the fabric (does this kernel have nf_tables for bridges?): %w", err)
+		}
+		changed = changed || did
 	}
-	return nil
+	return changed, nil
 }
 
-// setRequests has the family's table hold exactly these rules.
-func setRequests(conn *nftables.Conn, family nftables.TableFamily, hook *nftables.ChainHook, rules [][]expr.Any) {
-	table := &nftables.Table{Family: family, Name: requestTable}
-	conn.AddTable(table) // so that there is one to delete
-	conn.DelTable(table)
-	if len(rules) == 0 {
-		return
+// requestRules are those of one family, in a chain at one hook.
+type requestRules struct {
+	family nftables.TableFamily
+	hook   *nftables.ChainHook
+	rules  [][]expr.Any
+}
+
+const requestChain = "requests"
+
+// set has the family's table hold exactly these rules.
+func (r requestRules) set(conn *nftables.Conn) (changed bool, err error) {
+	same, err := r.held(conn)
+	if err != nil || same {
+		return false, err
 	}
-	table = conn.AddTable(&nftables.Table{Family: family, Name: requestTable})
+	table := conn.AddTable(&nftables.Table{Family: r.family, Name: requestTable}) // so that there is one to delete
+	conn.DelTable(table)
+	if len(r.rules) == 0 {
+		return true, conn.Flush()
+	}
+	table = conn.AddTable(table)
 	chain := conn.AddChain(&nftables.Chain{
-		Table: table, Name: "requests", Type: nftables.ChainTypeFilter,
-		Hooknum: hook, Priority: nftables.ChainPriorityRef(beforeBridged),
+		Table: table, Name: requestChain, Type: nftables.ChainTypeFilter,
+		Hooknum: r.hook, Priority: nftables.ChainPriorityRef(beforeBridged),
 	})
-	for _, rule := range rules {
+	for _, rule := range r.rules {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule})
 	}
+	return true, conn.Flush()
+}
+
+// held tells whether the kernel holds exactly these rules.
+func (r requestRules) held(conn *nftables.Conn) (bool, error) {
+	tables, err := conn.ListTablesOfFamily(r.family)
+	if err != nil {
+		if len(r.rules) == 0 && isUnsupported(err) {
+			return true, nil // there are none to be removed
+		}
+		return false, fmt.Errorf("list tables: %w", err)
+	}
+	there := slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == requestTable })
+	if !there || len(r.rules) == 0 {
+		return !there && len(r.rules) == 0, nil
+	}
+	chains, err := conn.ListChainsOfTableFamily(r.family)
+	if err != nil {
+		return false, fmt.Errorf("list chains: %w", err)
+	}
+	chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != requestTable })
+	if len(chains) != 1 || chains[0].Name != requestChain || !sameChain(chains[0], guardChain{hook: r.hook, prio: beforeBridged}) {
+		return false, nil
+	}
+	rules, err := conn.GetRules(chains[0].Table, chains[0])
+	if err != nil {
+		return false, fmt.Errorf("list rules: %w", err)
+	}
+	return slices.EqualFunc(rules, r.rules, func(have *nftables.Rule, want []expr.Any) bool {
+		return sameRule(uncounted(have.Exprs), uncounted(want))
+	}), nil
+}
+
+// uncounted leaves counters out, which are as they stand.
+func uncounted(rule []expr.Any) []expr.Any {
+	return slices.DeleteFunc(slices.Clone(rule), func(e expr.Any) bool { _, counts := e.(*expr.Counter); return counts })
 }
 
 // rule is, in nft(8)'s words of IPv4: oifname DEVICE meta protocol ip meta

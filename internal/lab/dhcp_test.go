@@ -68,6 +68,8 @@ func TestDHCP(t *testing.T) {
 	w := populate(t, "dhcp", SpineLeaf(2, 2), 0, leasing)
 	w.steady()
 	crossing := w.overhear("leaf1", "vx-blue", "udp and (port 67 or port 68)")
+	w.inside("leaf1", "nft flush ruleset")
+	w.ruleset("leaf1", "table bridge frond-dhcp", true)
 
 	one, two, other := w.ask("leaf1"), w.ask("leaf1"), w.ask("leaf2")
 	within := netip.MustParsePrefix("172.16.0.0/16")

@@ -116,8 +116,33 @@ func TestConditionsOfDHCP(t *testing.T) {
 	if got := names(); slices.Contains(got, requestsCross) {
 		t.Errorf("when the kernel keeps requests here: %q", got)
 	}
-	if !r.leases.retry.IsZero() {
-		t.Error("it is asked once more")
+	if due := r.now.Add(filterInterval); !r.leases.due.Equal(due) {
+		t.Errorf("it is looked at again at %s, want %s", r.leases.due, due)
+	}
+}
+
+// TestChangedRulesAreLookedAt has somebody else change nf_tables rules all the
+// time.
+func TestChangedRulesAreLookedAt(t *testing.T) {
+	r := began(t)
+	r.rulesChanged(r.now)
+	if r.step(); r.dhcp.looks != 0 || !r.leases.due.IsZero() {
+		t.Error("without DHCP, rules for it are looked at")
+	}
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	before := r.dhcp.looks
+	for range 10 {
+		r.rulesChanged(r.now)
+		r.step()
+		r.now = r.now.Add(filterRest / 10)
+	}
+	if r.dhcp.looks != before {
+		t.Errorf("the rules are looked at %d times before the pause is over", r.dhcp.looks-before)
+	}
+	r.rulesChanged(r.now)
+	if r.step(); r.dhcp.looks != before+1 || len(r.dhcp.filtered) != 2 {
+		t.Errorf("after it they are looked at %d times, for %+v", r.dhcp.looks-before, r.dhcp.filtered)
 	}
 }
 

@@ -32,6 +32,7 @@ type parts struct {
 	advertiser advertiser
 	addresses  guestAddresses
 	requests   requestFilter
+	rules      <-chan struct{} // somebody has changed nf_tables rules; closed: that cannot be heard
 	network    networkAPI
 	way        uplinkWatch
 	nat        sourceNAT
@@ -197,6 +198,12 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			l.hypervisorChanged(s)
 		case e := <-l.speaker.Events():
 			l.heard(e)
+		case _, ok := <-l.rules:
+			if !ok {
+				l.rules = nil // the timer is left
+				continue
+			}
+			l.rulesChanged(time.Now())
 		case request := <-requests:
 			request(l)
 		case <-due.C:
@@ -225,7 +232,7 @@ func (l *loop) nextDue() time.Time {
 	if l.handing == nil { // else that is waited for, see run
 		next = sooner(next, l.leaving)
 	}
-	next = sooner(next, l.leases.retry)
+	next = sooner(next, l.leases.due)
 	if former := l.gateways.former; len(former) > 0 {
 		next = sooner(next, former[0].until)
 	}

@@ -136,6 +136,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		n.log.Info("changes of the guard's rules cannot be heard, they are looked at now and then", "error", err)
 	}
+	requestRules, err := target.WatchRules(work)
+	if err != nil {
+		n.log.Info("changes of the rules for DHCP requests cannot be heard, they are looked at now and then", "error", err)
+	}
 	guarding := dataplane.NewGuarding(target, guardRules, n.log)
 	plane := dataplane.NewReconciler(target, n.log)
 	nat := dataplane.NewNAT(target, rules, n.log)
@@ -168,7 +172,7 @@ func (n *Node) Run(ctx context.Context) error {
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, held: held,
-		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, network: network,
+		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, rules: requestRules, network: network,
 		nameServer: names,
 		hypervisor: instances,
 	}, n.first, n.cfg.PKI, n.log)

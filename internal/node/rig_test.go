@@ -379,6 +379,7 @@ type fakeAddresses struct {
 	segments []dhcp.Segment
 	remote   map[dataplane.NeighborKey]dataplane.MAC
 	filtered []dataplane.Segment
+	looks    int // at what the kernel filters
 	refuse   error
 	report   dhcp.Report
 	leases   []dhcp.Lease
@@ -392,9 +393,10 @@ func (f *fakeAddresses) Report() dhcp.Report                               { ret
 func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return f.leases }
 func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
 
-func (f *fakeAddresses) SetRequests(s []dataplane.Segment) error {
+func (f *fakeAddresses) SetRequests(s []dataplane.Segment) (bool, error) {
 	f.filtered = s
-	return f.refuse
+	f.looks++
+	return true, f.refuse
 }
 
 // fakeAdvertiser notes which routers guests are told of.
