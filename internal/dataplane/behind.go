@@ -143,6 +143,7 @@ func (r *Reconciler) leaveAtOnce(updates []RouteUpdate) {
 		s.legs = u.NextHops
 		r.sharings[u.Prefix] = s
 		for id, members := range s.groups {
+			members = slices.DeleteFunc(slices.Clone(members), r.failing.isGone) // the kernel takes no group with one of them
 			if op := (SetGroup{ID: id, Members: remaining(members, lost)}); len(op.Members) > 0 && len(op.Members) < len(members) {
 				ops = append(ops, op)
 			}

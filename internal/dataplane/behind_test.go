@@ -123,7 +123,72 @@ func TestLegThatReturnsWhileTheReconcilerIsBusy(t *testing.T) {
 	})
 }
 
-// The same while the reconciler is changing the very group.
+// A leg fails while the node behind which routes are loses another: both have
+// left the routes' group at once, in whichever order, and what is left of it
+// stays.
+func TestFailureAndLossTogether(t *testing.T) {
+	fail := func(legs ...NextHop) func(*Reconciler) { return func(r *Reconciler) { r.SetFailed(legs) } }
+	lose := func(left ...NextHop) func(*Reconciler) {
+		return func(r *Reconciler) { r.UpdateRoutes([]RouteUpdate{toNode(left...)}) }
+	}
+	type steps []func(*Reconciler)
+	for name, c := range map[string]struct {
+		steps         steps
+		atOnce, after []NextHop // of the routes behind the node
+		node          []NextHop // that the node is reached by after it
+	}{
+		"fails, then is lost":    {steps{fail(legB), lose(legB, legC)}, []NextHop{legC}, []NextHop{legC}, []NextHop{legC}},
+		"is lost, then fails":    {steps{lose(legB, legC), fail(legB)}, []NextHop{legC}, []NextHop{legC}, []NextHop{legC}},
+		"the same leg":           {steps{fail(legA), lose(legB, legC)}, []NextHop{legB, legC}, []NextHop{legB, legC}, []NextHop{legB, legC}},
+		"the same leg, lost one": {steps{lose(legB, legC), fail(legA)}, []NextHop{legB, legC}, []NextHop{legB, legC}, []NextHop{legB, legC}},
+		"the failure is over":    {steps{fail(legB), fail(), lose(legB, legC)}, []NextHop{legC}, []NextHop{legB, legC}, []NextHop{legB, legC}},
+		// Where no leg of a route works, the kernel's stays.
+		"the last leg is lost":   {steps{fail(legB, legC), lose(legB, legC)}, []NextHop{legA}, []NextHop{legA}, []NextHop{legA}},
+		"the last leg fails":     {steps{lose(legC), fail(legC)}, nil, []NextHop{legA, legB}, nil},
+		"all fail, and one lost": {steps{fail(legA, legB, legC), lose(legB, legC)}, nil, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				kernel := newFakeKernel("a", "b", "c")
+				r, _ := run(t, kernel)
+				r.UpdateRoutes([]RouteUpdate{toNode(legA, legB, legC), behind(route(1, legA, legB, legC)), behind(route(2, legA, legB, legC))})
+				r.Complete()
+				synctest.Wait()
+				r.work.Lock() // the reconciler is busy
+				for _, step := range c.steps {
+					step(r)
+				}
+				if got := kernel.forwards()[prefix(1)]; !slices.Equal(got, c.atOnce) {
+					t.Errorf("at once: %v, want %v", got, c.atOnce)
+				}
+				r.work.Unlock()
+				synctest.Wait()
+				want := make(map[netip.Prefix][]NextHop)
+				set := func(legs []NextHop, prefixes ...netip.Prefix) {
+					for _, p := range prefixes {
+						if delete(want, p); legs != nil {
+							want[p] = legs
+						}
+					}
+				}
+				set(c.after, prefix(1), prefix(2))
+				set(c.node, node)
+				wantForwards(t, kernel, want)
+				kernel.wantNothingUnused(t)
+
+				r.SetFailed(nil)
+				r.UpdateRoutes([]RouteUpdate{toNode(legA, legB, legC)})
+				synctest.Wait()
+				set([]NextHop{legA, legB, legC}, node, prefix(1), prefix(2))
+				wantForwards(t, kernel, want)
+				kernel.wantNothingUnused(t)
+			})
+		})
+	}
+}
+
+// A leg is back before the reconciler has heard that it was gone, while the
+// reconciler is changing the very group.
 func TestLegThatReturnsWhileItsGroupChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kernel := newFakeKernel("a", "b", "c")

@@ -52,6 +52,13 @@ func (r *Reconciler) SetFailed(legs []NextHop) {
 	r.wakeUp()
 }
 
+// isGone tells whether SetFailed has taken a leg out of the kernel.
+func (f *failing) isGone(m member) bool {
+	_, failed := f.failed[m.leg]
+	_, doomed := f.doomed[m.id]
+	return failed || doomed
+}
+
 // takeFailures makes the failed legs part of the intent and completes what
 // SetFailed has begun. It returns the count that this is the truth of.
 func (r *Reconciler) takeFailures() uint64 {
