@@ -21,6 +21,9 @@ const (
 	// guardInterval is how often the guard is compared with the kernel though
 	// nobody has told of a change.
 	guardInterval = 30 * time.Second
+	// guardRetry is how long after the kernel has refused the guard it is asked
+	// again: twice as long each time, up to guardInterval.
+	guardRetry = time.Second
 	// Between two comparisons lie so many times what one takes, so that
 	// somebody who changes rules all the time does not keep a processor busy.
 	guardShare = 10
@@ -84,13 +87,23 @@ func (g *Guarding) Run(ctx context.Context) error {
 	defer rest.Stop()
 	changes, wake := g.changes, g.wake
 	var pause time.Duration
+	retry := guardRetry
+	again := func(err error) (refused bool) {
+		if err == nil {
+			retry = guardRetry
+			return false
+		}
+		look.Reset(retry)
+		retry = min(2*retry, guardInterval)
+		return true
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-wake:
 			begin := time.Now()
-			g.update()
+			again(g.update())
 			rest.Reset(guardUpdateShare * time.Since(begin))
 			wake = nil // until then
 		case <-rest.C:
@@ -104,36 +117,39 @@ func (g *Guarding) Run(ctx context.Context) error {
 			changes = nil // until then
 		case <-look.C:
 			begin := time.Now()
-			g.compare()
+			if !again(g.compare()) {
+				look.Reset(guardInterval)
+			}
 			pause = guardShare * time.Since(begin)
-			look.Reset(guardInterval)
 			changes = g.changes
 		}
 	}
 }
 
 // update brings the kernel to what is desired by what it is known to hold.
-func (g *Guarding) update() {
+func (g *Guarding) update() error {
 	g.work.Lock()
 	defer g.work.Unlock()
 	desired := g.wanted()
 	if desired == nil || g.withdrawn {
-		return
+		return nil
 	}
 	if g.held != nil && g.target.UpdateGuard(*g.held, *desired) == nil {
 		g.held = desired
-		return
+		return nil
 	}
-	g.set(desired)
+	return g.set(desired)
 }
 
 // compare has the kernel looked at, and mended.
-func (g *Guarding) compare() {
+func (g *Guarding) compare() error {
 	g.work.Lock()
 	defer g.work.Unlock()
-	if desired := g.wanted(); desired != nil && !g.withdrawn {
-		g.set(desired)
+	desired := g.wanted()
+	if desired == nil || g.withdrawn {
+		return nil
 	}
+	return g.set(desired)
 }
 
 func (g *Guarding) wanted() *Guard {
@@ -142,7 +158,7 @@ func (g *Guarding) wanted() *Guard {
 	return g.desired
 }
 
-func (g *Guarding) set(desired *Guard) {
+func (g *Guarding) set(desired *Guard) error {
 	before := g.held
 	g.held = nil
 	changed, err := g.target.SetGuard(*desired)
@@ -155,6 +171,7 @@ func (g *Guarding) set(desired *Guard) {
 		g.held = desired
 	}
 	g.note(err)
+	return err
 }
 
 func (g *Guarding) note(err error) {
