@@ -1,9 +1,15 @@
 package dns
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	wire "github.com/miekg/dns"
 )
@@ -139,6 +145,81 @@ func FuzzAnswer(f *testing.F) {
 		}
 		if limit := udpSize; !stream && len(reply) > limit {
 			t.Errorf("a datagram of %d octets", len(reply))
+		}
+	})
+}
+
+// told is a connection to a name server that says the same whatever it is asked,
+// with the id of the question.
+type told struct {
+	net.Conn
+	says     [][]byte // what each Read gives
+	idBehind int      // octets
+}
+
+func (c *told) Write(b []byte) (int, error) {
+	for _, m := range c.says {
+		if len(m) >= c.idBehind+2 {
+			copy(m[c.idBehind:], b[c.idBehind:c.idBehind+2])
+		}
+	}
+	return len(b), nil
+}
+
+func (c *told) Read(b []byte) (int, error) {
+	if len(c.says) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, c.says[0])
+	if c.says[0] = c.says[0][n:]; len(c.says[0]) == 0 || c.idBehind == 0 { // the rest of a datagram is lost
+		c.says = c.says[1:]
+	}
+	return n, nil
+}
+
+func (c *told) SetDeadline(time.Time) error { return nil }
+func (c *told) Close() error                { return nil }
+
+// FuzzUpstream has name servers outside say anything: a guest's question is
+// answered with something that can be read, in the size that it takes, and what
+// is remembered can be told again.
+func FuzzUpstream(f *testing.F) {
+	query := new(wire.Msg)
+	must(f, query.Unpack(ask("a.example.", wire.TypeA)))
+	pack := func(m *wire.Msg) []byte {
+		packet, err := m.Pack()
+		must(f, err)
+		return packet
+	}
+	good := pack(says("203.0.113.1")(query)[0])
+	negative := pack(with(fails(wire.RcodeNameError), func(m *wire.Msg) {
+		m.Ns = []wire.RR{&wire.SOA{Hdr: header("example.", wire.TypeSOA, 60), Ns: "ns.example.", Mbox: "a.example.", Minttl: 30}}
+		m.SetEdns0(udpSize, true)
+	})(query)[0])
+	truncated := pack(with(fails(wire.RcodeSuccess), func(m *wire.Msg) { m.Truncated = true })(query)[0])
+	f.Add(good, good, []byte{})
+	f.Add(good[:20], negative, []byte{})
+	f.Add(truncated, good, append([]byte{0, byte(len(good))}, good...))
+	f.Add(truncated, []byte{}, []byte{0xff, 0xff, 0})
+	f.Fuzz(func(t *testing.T, first, second, stream []byte) {
+		s := newTestServer(func(_ context.Context, network string, _ netip.AddrPort) (net.Conn, error) {
+			if network == "tcp" {
+				return &told{says: [][]byte{bytes.Clone(stream)}, idBehind: 2}, nil
+			}
+			return &told{says: [][]byte{bytes.Clone(first), bytes.Clone(second)}}, nil
+		})
+		for range 2 {
+			reply := s.answer(t.Context(), blue, ask("a.example.", wire.TypeA), false)
+			m := new(wire.Msg)
+			if err := m.Unpack(reply); err != nil {
+				t.Fatalf("what cannot be read: %v", err)
+			}
+			if len(reply) > wire.MinMsgSize || m.Id != 4711 || !m.Response || m.Authoritative {
+				t.Errorf("%d octets: %v", len(reply), m)
+			}
+		}
+		if n := s.pool.cache.order.Len(); n > 1 || len(s.pool.flights) > 0 {
+			t.Errorf("%d answers are remembered of one question, %d under way", n, len(s.pool.flights))
 		}
 	})
 }

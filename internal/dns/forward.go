@@ -14,7 +14,6 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
-	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -38,13 +37,23 @@ var errNoAnswer = errors.New("no name server answers")
 
 // pool is the name servers outside, by the lists that segments have of them.
 type pool struct {
-	dial   func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error)
-	cache  *cache
-	flight singleflight.Group
+	dial  func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error)
+	cache *cache
 
 	mu      sync.Mutex
+	flights map[cacheKey]*flight
 	lists   map[string][]netip.Addr
 	servers map[netip.Addr]*health
+}
+
+// flight is a question under way, for all who ask it meanwhile. It goes on as
+// long as one of them waits, whoever was the first.
+type flight struct {
+	askers int // guarded by the pool's mu
+	cancel context.CancelFunc
+	done   chan struct{} // closed when there is what follows
+	packet []byte
+	err    error
 }
 
 // health is what is known of a name server.
@@ -56,7 +65,10 @@ type health struct {
 }
 
 func newPool(dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *pool {
-	return &pool{dial: dial, cache: newCache(), lists: make(map[string][]netip.Addr), servers: make(map[netip.Addr]*health)}
+	return &pool{
+		dial: dial, cache: newCache(), flights: make(map[cacheKey]*flight),
+		lists: make(map[string][]netip.Addr), servers: make(map[netip.Addr]*health),
+	}
 }
 
 func listKey(forwarders []netip.Addr) string { return fmt.Sprint(forwarders) }
@@ -99,9 +111,7 @@ func (p *pool) resolve(ctx context.Context, forwarders []netip.Addr, q wire.Ques
 	if m, ok := p.cache.get(key, time.Now()); ok {
 		return m, nil
 	}
-	packet, err, _ := p.flight.Do(fmt.Sprint(key), func() (any, error) {
-		ctx, cancel := context.WithTimeout(ctx, resolveTime)
-		defer cancel()
+	f := p.join(ctx, key, func(ctx context.Context) ([]byte, error) {
 		m, err := p.ask(ctx, forwarders, q, do, cd)
 		if err != nil {
 			return nil, err
@@ -109,14 +119,65 @@ func (p *pool) resolve(ctx context.Context, forwarders []netip.Addr, q wire.Ques
 		p.cache.put(key, m, time.Now())
 		return m.Pack()
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		p.leave(key, f)
+		return nil, ctx.Err()
+	}
+	if f.err != nil {
+		return nil, f.err
 	}
 	m := new(wire.Msg) // each has its own: they put their names into it
-	if err := m.Unpack(packet.([]byte)); err != nil {
+	if err := m.Unpack(f.packet); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// join makes its caller one of those who wait for a question, which is begun
+// if it is not under way.
+func (p *pool) join(ctx context.Context, key cacheKey, ask func(context.Context) ([]byte, error)) *flight {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f := p.flights[key]; f != nil {
+		f.askers++
+		return f
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resolveTime)
+	f := &flight{askers: 1, cancel: cancel, done: make(chan struct{})}
+	p.flights[key] = f
+	go func() {
+		defer close(f.done)
+		defer cancel()
+		f.packet, f.err = ask(ctx)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.land(key, f)
+	}()
+	return f
+}
+
+// leave gives a question up for one who waits. The last one ends it.
+func (p *pool) leave(key cacheKey, f *flight) {
+	p.mu.Lock()
+	f.askers--
+	last := f.askers == 0
+	if last {
+		p.land(key, f)
+	}
+	p.mu.Unlock()
+	if last {
+		f.cancel()
+		<-f.done
+	}
+}
+
+// land has nobody join a question any more.
+func (p *pool) land(key cacheKey, f *flight) {
+	if p.flights[key] == f {
+		delete(p.flights, key)
+	}
 }
 
 // ask asks one name server after the other until one has an answer.

@@ -325,6 +325,52 @@ func TestResolveEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// Who asked first goes away, as when his segment does; others who ask the same
+// are answered all the same.
+func TestFirstAskerGoes(t *testing.T) {
+	o := newOutside(t)
+	release := make(chan struct{})
+	u := o.serve("udp", "192.0.2.1", func(query *wire.Msg) []*wire.Msg {
+		<-release
+		return says("203.0.113.1")(query)
+	})
+	p := newPool(o.dial)
+	ctx, goes := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if _, err := p.resolve(ctx, forwarders[:1], question, false, false); !errors.Is(err, context.Canceled) {
+			t.Errorf("who went away is told %v", err)
+		}
+	})
+	for u.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 5 {
+		group.Go(func() {
+			if got := ip(p.resolve(t.Context(), forwarders[:1], question, false, false)); got != "203.0.113.1" {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+	for waiting := 0; waiting < 6; time.Sleep(time.Millisecond) {
+		p.mu.Lock()
+		for _, f := range p.flights {
+			waiting = f.askers
+		}
+		p.mu.Unlock()
+	}
+	goes()
+	time.Sleep(10 * time.Millisecond) // a wrong answer has time to come
+	close(release)
+	group.Wait()
+	if n := u.asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	if len(p.flights) != 0 {
+		t.Errorf("left under way: %v", p.flights)
+	}
+}
+
 func newTestServer(dial func(context.Context, string, netip.AddrPort) (net.Conn, error)) *Server {
 	s := New(slog.New(slog.DiscardHandler))
 	s.pool.dial = dial
