@@ -22,6 +22,28 @@ import (
 // try again after redialMax and dialTimeout at the latest.
 const faultTime = 3 * (redialMax + dialTimeout)
 
+// Whoever is on the cable can send as many segments as it carries: of those in
+// each witnessSpan, witnessMost are looked at, which is more than a peer sends
+// that tries with two keys.
+const (
+	witnessSpan = 250 * time.Millisecond
+	witnessMost = 4
+)
+
+// pace lets so many through in each span.
+type pace struct {
+	since time.Time
+	count int
+}
+
+func (p *pace) allow(now time.Time) bool {
+	if now.Sub(p.since) >= witnessSpan {
+		*p = pace{since: now}
+	}
+	p.count++
+	return p.count <= witnessMost
+}
+
 // witnessed is what a segment of the peer tells of its key.
 type witnessed struct {
 	fault seam.KeyFault
@@ -53,10 +75,11 @@ func (m *machine) endWitness() {
 	m.seen = witnessed{}
 }
 
-// observe takes note of a segment of the peer.
+// observe takes note of a segment of the peer. Only what is new is told.
 func (m *machine) observe(w witnessed) {
+	known := m.fault()
 	m.seen = w
-	if w.fault != "" && m.session == nil && len(m.candidates) == 0 && time.Now().After(m.idle) {
+	if w.fault != "" && w.fault != known && m.session == nil && len(m.candidates) == 0 && time.Now().After(m.idle) {
 		m.report(stateChanged{m, seam.Connect, words(w.fault), w.fault})
 	}
 }
@@ -85,13 +108,14 @@ func (m *machine) witness(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	defer func() { _ = conn.Close() }()
 	buf := make([]byte, 2048)
+	var looks pace
 	for {
 		n, _, err := conn.ReadFrom(buf)
 		if err != nil {
 			return fmt.Errorf("read from packet socket on %s: %w", port.Name, err)
 		}
 		s, ok := parseSegment(buf[:n])
-		if !ok || s.from != m.peer.Addr.WithZone("") {
+		if !ok || s.from != m.peer.Addr.WithZone("") || !looks.allow(time.Now()) {
 			continue
 		}
 		select {
