@@ -26,6 +26,9 @@ func (a *agent) ack(s *segment, r *request, e *entry, term time.Duration) {
 		a.ack4(s, r, e, term)
 	}
 	a.counts.Acks++
+	if r.source != r.mac {
+		return // who asks for others tells nothing of where they are
+	}
 	a.out.bound = append(a.out.bound, dataplane.LocalAddress{VNI: s.VNI, MAC: r.mac, IP: e.address, Port: r.port.Port})
 }
 

@@ -7,6 +7,7 @@ type Counts struct {
 	Discovers, Requests, Declines, Releases, Informs uint64
 	Acks, Naks                                       uint64
 	Malformed                                        uint64 // messages that are no client's
+	Posed                                            uint64 // messages in the name of a client that is elsewhere
 	Dropped                                          uint64 // messages while too many were waiting
 	Exhausted                                        uint64 // messages that no address was left for
 	Crowded                                          uint64 // messages of clients whose port has its share

@@ -38,6 +38,7 @@ func readRequest(port dataplane.LocalPort, frame []byte) (r request, ok, ours bo
 		return request{}, false, false
 	}
 	r, ok = parseRequest(port, payload)
+	r.source = dataplane.MAC(frame[6:])
 	return r, ok, true
 }
 
@@ -54,6 +55,10 @@ func (a *agent) handle(r request, now time.Duration) {
 		return // without the leases nothing can be said, neither yes nor no
 	}
 	a.tick(now) // whose time is over can be given
+	if r.six == nil && !a.identify(s, &r, now) {
+		a.counts.Posed++
+		return
+	}
 	a.counts.count(r.kind)
 	switch r.kind { //nolint:exhaustive // the others are a server's
 	case dhcpv4.MessageTypeDiscover:

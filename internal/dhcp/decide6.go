@@ -31,6 +31,10 @@ func (a *agent) handle6(s *segment, r *request, now time.Duration) (done bool) {
 		return true
 	}
 	r.client = s.client6(r)
+	if !a.identify(s, r, now) {
+		a.counts.Posed++
+		return true
+	}
 	switch r.kind { //nolint:exhaustive // of the others there is nothing else to say
 	case dhcpv4.MessageTypeRequest:
 		if !m.hint.IsValid() {

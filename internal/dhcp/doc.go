@@ -93,8 +93,8 @@
 //
 // # What remains
 //
-// Two guests that send the same client identifier, such as clones of one
-// machine, are one client and get one address, as RFC 2131 has it. And an
-// agent that begins while the store is away knows no leases: it answers nobody
-// until the store is back.
+// Until a client has a lease, whoever says its identifier first is it (RFC 2131
+// has no proof of it); then others with the identifier are known by their MACs
+// (identify). And an agent that begins while the store is away knows no leases:
+// it answers nobody until the store is back.
 package dhcp

@@ -98,6 +98,11 @@ func (e *entry) promised(run string, now time.Duration) time.Duration {
 	return max(0, e.Sent+e.Hold-margin(e.Hold)-now)
 }
 
+// lives tells that the address is its client's now.
+func (e *entry) lives(now time.Duration) bool {
+	return e != nil && (e.Kind == leased || e.Kind == offered) && now < e.over()
+}
+
 // over is when the address can be given to somebody else.
 func (e *entry) over() time.Duration { return e.seen + e.Hold }
 

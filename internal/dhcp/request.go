@@ -15,12 +15,13 @@ type request struct {
 	message  *dhcpv4.DHCPv4
 	kind     dhcpv4.MessageType
 	client   Client
-	mac      dataplane.MAC
-	ciaddr   netip.Addr // zero: none
-	wanted   netip.Addr // option 50; zero: none
-	server   netip.Addr // option 54; zero: none
-	rapid    bool       // RFC 4039
-	circuit  string     // RFC 3046 §3.1
+	mac      dataplane.MAC // as the client says it is
+	source   dataplane.MAC // that the message came from
+	ciaddr   netip.Addr    // zero: none
+	wanted   netip.Addr    // option 50; zero: none
+	server   netip.Addr    // option 54; zero: none
+	rapid    bool          // RFC 4039
+	circuit  string        // RFC 3046 §3.1
 	hostname string
 	six      *message6 // of IPv6; nil: message is of IPv4
 }

@@ -43,7 +43,7 @@ func parseRequest6(port dataplane.LocalPort, d datagram6) (request, bool) {
 			six.hint = address6(given.IPv6Addr)
 		}
 	}
-	r := request{port: port, mac: d.mac, hostname: printable(hostname6(m)), six: six}
+	r := request{port: port, mac: d.mac, source: d.mac, hostname: printable(hostname6(m)), six: six}
 	return r, len(six.duid) <= mostDUID && r.classify()
 }
 

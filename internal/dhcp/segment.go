@@ -89,6 +89,15 @@ func ClientOf(mac dataplane.MAC) Client {
 	return Client(append([]byte{hardwareEthernet}, mac[:]...))
 }
 
+// mac is the MAC that a client says it is.
+func (c Client) mac() (mac dataplane.MAC, ok bool) {
+	if len(c) != 1+len(mac) || c[0] != hardwareEthernet {
+		return mac, false
+	}
+	copy(mac[:], c[1:])
+	return mac, true
+}
+
 // six tells that it is of IPv6.
 func (s Segment) six() bool { return s.Prefix.Addr().Is6() }
 

@@ -113,6 +113,7 @@ func guestFrame(b *testing.B, kind dhcpv4.MessageType, n int, options ...dhcpv4.
 	}
 	payload := m.ToBytes()
 	frame := make([]byte, sizeHeaders, sizeHeaders+len(payload))
+	copy(frame[6:], client(n))
 	frame[12], frame[14], frame[14+9] = 8, 0x45, 17
 	frame[16], frame[17] = byte((28+len(payload))>>8), byte(28+len(payload))
 	frame[34+3] = 67

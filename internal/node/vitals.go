@@ -61,7 +61,7 @@ func describeDHCP(r dhcp.Report) status.DHCP {
 			"ack": c.Acks, "nak": c.Naks,
 		},
 		Failures: map[string]uint64{
-			"malformed": c.Malformed, "dropped": c.Dropped, "exhausted": c.Exhausted, "port-limit": c.Crowded, "conflict": c.Conflicts,
+			"malformed": c.Malformed, "posed": c.Posed, "dropped": c.Dropped, "exhausted": c.Exhausted, "port-limit": c.Crowded, "conflict": c.Conflicts,
 		},
 	}
 	for _, p := range r.Pools {

@@ -37,14 +37,14 @@ func TestDescribeStore(t *testing.T) {
 func TestDescribeDHCP(t *testing.T) {
 	got := describeDHCP(dhcp.Report{
 		Pools:   []dhcp.Pool{{Segment: "blue", Size: 4, Used: 3}},
-		Counts:  dhcp.Counts{Discovers: 1, Requests: 2, Declines: 3, Releases: 4, Informs: 5, Acks: 6, Naks: 7, Malformed: 8, Dropped: 9, Exhausted: 10, Conflicts: 11, Crowded: 14},
+		Counts:  dhcp.Counts{Discovers: 1, Requests: 2, Declines: 3, Releases: 4, Informs: 5, Acks: 6, Naks: 7, Malformed: 8, Dropped: 9, Exhausted: 10, Conflicts: 11, Crowded: 14, Posed: 15},
 		Waiting: 12, Unwritten: 13,
 	})
 	want := status.DHCP{
 		Pools:   []status.Pool{{Segment: "blue", Size: 4, Used: 3}},
 		Waiting: 12, Pending: 13,
 		Messages: map[string]uint64{"discover": 1, "request": 2, "decline": 3, "release": 4, "inform": 5, "ack": 6, "nak": 7},
-		Failures: map[string]uint64{"malformed": 8, "dropped": 9, "exhausted": 10, "port-limit": 14, "conflict": 11},
+		Failures: map[string]uint64{"malformed": 8, "posed": 15, "dropped": 9, "exhausted": 10, "port-limit": 14, "conflict": 11},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
