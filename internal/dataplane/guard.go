@@ -26,8 +26,9 @@ type Guard struct {
 	Holders []GuestAddress
 	// Places are the ports that MACs are behind now: they are behind no other.
 	Places []GuestPlace
-	// Strict lets guests speak only from addresses in Holders.
-	Strict bool
+	// Strict lets guests behind BoundPorts speak only from addresses in Holders.
+	Strict     bool
+	BoundPorts []string
 	// Broadcast is how many broadcast and multicast packets each guest port may
 	// send in a second; 0: as many as it likes.
 	Broadcast int
@@ -50,7 +51,7 @@ func (g Guard) Equal(o Guard) bool {
 	return slices.Equal(g.Bridges, o.Bridges) && slices.Equal(g.GuestPorts, o.GuestPorts) && slices.Equal(g.Fabric, o.Fabric) &&
 		g.Local == o.Local && slices.Equal(g.VTEPs, o.VTEPs) && slices.Equal(g.Ports, o.Ports) &&
 		slices.Equal(g.Gateways, o.Gateways) && slices.Equal(g.Holders, o.Holders) && slices.Equal(g.Places, o.Places) &&
-		g.Strict == o.Strict && g.Broadcast == o.Broadcast
+		g.Strict == o.Strict && slices.Equal(g.BoundPorts, o.BoundPorts) && g.Broadcast == o.Broadcast
 }
 
 // IsZero tells that nobody is kept from anything.

@@ -11,7 +11,8 @@ import (
 	"frond/internal/fabric"
 )
 
-// maxHolders and maxPlaces bound what the kernel is told of guests.
+// maxHolders and maxPlaces bound what the kernel is told of guests. What is
+// beyond is counted.
 const (
 	maxHolders = 65536
 	maxPlaces  = 65536
@@ -95,14 +96,15 @@ type Here struct {
 	Leases map[string][]dataplane.GuestAddress
 }
 
-// Rules is what the kernel is to keep guests from.
-func (g *Guests) Rules(h Here) dataplane.Guard {
+// Rules is what the kernel is to keep guests from, and how many addresses and
+// MACs of guests it is not told of because there are too many.
+func (g *Guests) Rules(h Here) (rules dataplane.Guard, untold int) {
 	strict := g.strict && h.Leases != nil
-	rules := dataplane.Guard{Strict: strict, Broadcast: g.broadcast, Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
-	devices := make(map[string]bool)
+	rules = dataplane.Guard{Strict: strict, Broadcast: g.broadcast, Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
+	devices, bound := make(map[string]bool), make(map[string]bool)
 	for _, s := range h.Segments {
 		rules.Bridges = append(rules.Bridges, s.Bridge)
-		devices[s.VXLAN] = true
+		devices[s.VXLAN], bound[s.Bridge] = true, strict && g.bound(s.Name)
 		if a := s.Gateway.LinkLocal; a.IsValid() {
 			rules.Gateways = append(rules.Gateways, a.Addr())
 		}
@@ -111,9 +113,13 @@ func (g *Guests) Rules(h Here) dataplane.Guard {
 	for name, link := range h.Links {
 		if link.Master != "" && !devices[name] && slices.Contains(rules.Bridges, link.Master) {
 			rules.GuestPorts = append(rules.GuestPorts, name)
+			if bound[link.Master] {
+				rules.BoundPorts = append(rules.BoundPorts, name)
+			}
 		}
 	}
 	slices.Sort(rules.GuestPorts)
+	slices.Sort(rules.BoundPorts)
 	for _, s := range g.segments {
 		rules.Gateways = append(rules.Gateways, s.gateways...)
 		for _, station := range h.Stations[s.name] {
@@ -131,7 +137,10 @@ func (g *Guests) Rules(h Here) dataplane.Guard {
 	slices.SortFunc(rules.Places, func(a, b dataplane.GuestPlace) int {
 		return cmp.Or(bytes.Compare(a.MAC[:], b.MAC[:]), strings.Compare(a.Port, b.Port))
 	})
-	return rules
+	untold = max(0, len(rules.Holders)-maxHolders) + max(0, len(rules.Places)-maxPlaces)
+	rules.Holders = rules.Holders[:min(len(rules.Holders), maxHolders)]
+	rules.Places = rules.Places[:min(len(rules.Places), maxPlaces)]
+	return rules, untold
 }
 
 // bind notes what belongs to a station. Only addresses of the segment's own
@@ -140,14 +149,14 @@ func (s guestSegment) bind(rules *dataplane.Guard, station Station, strict bool)
 	if station.Silent {
 		return
 	}
-	if station.Settled && len(rules.Places) < maxPlaces {
+	if station.Settled {
 		rules.Places = append(rules.Places, dataplane.GuestPlace{Port: station.Port, MAC: station.MAC})
 	}
 	if strict {
 		return
 	}
 	for _, ip := range station.IPs {
-		if s.guards(ip) && len(rules.Holders) < maxHolders {
+		if s.guards(ip) {
 			rules.Holders = append(rules.Holders, dataplane.GuestAddress{MAC: station.MAC, IP: ip})
 		}
 	}
@@ -166,7 +175,7 @@ func (g *Guests) MayClaim(segment string, a dataplane.LocalAddress, holder *Stat
 		return true
 	}
 	s := g.segments[i]
-	if g.strict && s.guards(a.IP) && !s.mayHave(dataplane.GuestAddress{MAC: a.MAC, IP: a.IP}, leases) {
+	if g.strict && len(s.prefixes) > 0 && !isLinkLocal6(a.IP) && !s.mayHave(dataplane.GuestAddress{MAC: a.MAC, IP: a.IP}, leases) {
 		return false
 	}
 	switch {

@@ -51,7 +51,7 @@ func TestRules(t *testing.T) {
 		"the gateway's address":        {Station{MAC: mac1, IPs: []netip.Addr{gateway}}, nil, nil},
 		"two addresses, one elsewhere": {Station{MAC: mac1, IPs: []netip.Addr{ip2, foreign}}, []dataplane.GuestAddress{{MAC: mac1, IP: ip2}}, nil},
 	} {
-		got := blueGuests().Rules(Here{
+		got, _ := blueGuests().Rules(Here{
 			Segments: []dataplane.Segment{segment}, Links: links, Ports: []string{"up2", "up1"},
 			Stations: map[string][]Station{"blue": {c.station}, "red": {{MAC: mac2, IPs: []netip.Addr{ip1}, Port: "vg9", Settled: true}}},
 		})
@@ -74,7 +74,8 @@ func TestRulesAreSorted(t *testing.T) {
 		{MAC: mac1, IPs: []netip.Addr{ip1}, Port: "vg1", Settled: true},
 	}
 	rules := func() dataplane.Guard {
-		return blueGuests().Rules(Here{Stations: map[string][]Station{"blue": stations}})
+		rules, _ := blueGuests().Rules(Here{Stations: map[string][]Station{"blue": stations}})
+		return rules
 	}
 	first := rules()
 	slices.Reverse(stations)
@@ -84,6 +85,29 @@ func TestRulesAreSorted(t *testing.T) {
 	want := []dataplane.GuestAddress{{MAC: mac1, IP: ip1}, {MAC: mac2, IP: ip1}, {MAC: mac2, IP: ip2}}
 	if !slices.Equal(first.Holders, want) {
 		t.Errorf("holders %v, want %v", first.Holders, want)
+	}
+}
+
+// What there is no room for is counted, and is always the same.
+func TestRulesOfTooManyGuests(t *testing.T) {
+	g := blueGuests()
+	g.segments[0].prefixes = []netip.Prefix{netip.MustParsePrefix("172.0.0.0/8")}
+	const more = 10
+	var stations []Station
+	for i := range maxHolders + more {
+		a, b, c := byte(i>>16), byte(i>>8), byte(i)
+		stations = append(stations, Station{MAC: dataplane.MAC{2, 0, 0, a, b, c}, IPs: []netip.Addr{netip.AddrFrom4([4]byte{172, a + 1, b, c})}, Port: "vg1", Settled: i < maxPlaces+1})
+	}
+	first, untold := g.Rules(Here{Stations: map[string][]Station{"blue": stations}})
+	if len(first.Holders) != maxHolders || len(first.Places) != maxPlaces || untold != more+1 {
+		t.Errorf("%d addresses and %d places are told, %d are not", len(first.Holders), len(first.Places), untold)
+	}
+	slices.Reverse(stations)
+	if second, _ := g.Rules(Here{Stations: map[string][]Station{"blue": stations}}); !first.Equal(second) {
+		t.Error("the order of stations matters")
+	}
+	if _, untold := g.Rules(Here{Stations: map[string][]Station{"blue": stations[:maxHolders]}}); untold != 0 {
+		t.Errorf("%d are too many although all have room", untold)
 	}
 }
 

@@ -11,6 +11,15 @@ import (
 // Strict tells that guests speak only from addresses that they were given.
 func (g *Guests) Strict() bool { return g.strict }
 
+// bound tells that guests of a segment speak only from addresses that they were
+// given. Where it has no prefix, none is given: whatever is spoken there, by
+// guests among themselves, is not the fabric's.
+func (g *Guests) bound(segment string) bool {
+	return slices.ContainsFunc(g.segments, func(s guestSegment) bool { return s.name == segment && len(s.prefixes) > 0 })
+}
+
+func isLinkLocal6(ip netip.Addr) bool { return ip.Is6() && ip.IsLinkLocalUnicast() }
+
 // reservedIn are the addresses that a segment's document reserves for MACs. Who
 // is known by another identifier has his with his lease.
 func reservedIn(s fabric.Segment) []dataplane.GuestAddress {
@@ -33,19 +42,19 @@ func reservedIn(s fabric.Segment) []dataplane.GuestAddress {
 // grant notes the addresses that guests may have, whether they have spoken or not.
 func (s guestSegment) grant(rules *dataplane.Guard, stations []Station, leases []dataplane.GuestAddress) {
 	for _, a := range slices.Concat(s.reserved, leases) {
-		if s.guards(a.IP) && len(rules.Holders) < maxHolders {
+		if s.guards(a.IP) {
 			rules.Holders = append(rules.Holders, a)
 		}
 	}
 	for _, station := range stations {
-		if ip, ok := s.selfMade(station.MAC); ok && len(rules.Holders) < maxHolders {
+		if ip, ok := s.selfMade(station.MAC); ok {
 			rules.Holders = append(rules.Holders, dataplane.GuestAddress{MAC: station.MAC, IP: ip})
 		}
 	}
 }
 
-// mayHave tells whether an address of the segment is a guest's by lease,
-// reservation, or its own making. While nothing is known of leases, any may be.
+// mayHave tells whether an address is a guest's by lease, reservation, or its own
+// making. While nothing is known of leases, any may be.
 func (s guestSegment) mayHave(a dataplane.GuestAddress, leases []dataplane.GuestAddress) bool {
 	if leases == nil || slices.Contains(s.reserved, a) || slices.Contains(leases, a) {
 		return true

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"frond/internal/dataplane"
@@ -30,6 +31,7 @@ segments:
       range: "fd00:172::1:0-fd00:172::1:ff"
       reservations:
         web: {mac: "02:00:00:00:00:01", address: "fd00:172::5"}
+  bare: {vni: 200, nodes: [leaf1]}
 guard: {strict: true, broadcast: 50}
 `
 
@@ -48,7 +50,7 @@ func TestStrict(t *testing.T) {
 		}},
 		Leases: map[string][]dataplane.GuestAddress{"blue": {own(guest, "172.16.0.12"), own(liar, "172.16.0.1")}},
 	}
-	rules := g.Rules(here)
+	rules, _ := g.Rules(here)
 	if !rules.Strict || rules.Broadcast != 50 {
 		t.Errorf("strict %t, broadcast %d", rules.Strict, rules.Broadcast)
 	}
@@ -73,16 +75,30 @@ func TestStrict(t *testing.T) {
 		{own(guest, "fd00:172::ff:fe00:2"), true},
 		{own(guest, "fd00:172::2"), false},
 		{own(liar, "172.16.0.1"), false}, // the gateway's, whoever says otherwise
-		{own(guest, "192.0.2.1"), true},  // not the segment's: no holder is told of
+		{own(guest, "192.0.2.1"), false}, // not the segment's, and none that it was given
+		{own(guest, "fe80::2"), true},
 	} {
 		if got := g.MayClaim("blue", dataplane.LocalAddress{MAC: c.who.MAC, IP: c.who.IP}, nil, leases); got != c.want {
 			t.Errorf("%s claims %s: %t", c.who.MAC, c.who.IP, got)
 		}
 	}
 
+	bare := dataplane.LocalAddress{MAC: guest, IP: a("192.0.2.1")}
+	if !g.MayClaim("bare", bare, nil, nil) || !g.MayClaim("bare", bare, nil, []dataplane.GuestAddress{}) {
+		t.Error("where no addresses are given, guests are not believed to have any")
+	}
+	here.Segments = []dataplane.Segment{{Name: "blue", Bridge: "br-blue", VXLAN: "vx-blue"}, {Name: "bare", Bridge: "br-bare", VXLAN: "vx-bare"}}
+	here.Links = map[string]dataplane.Link{
+		"vg3": {Master: "br-blue"}, "vg2": {Master: "br-blue"}, "vx-blue": {Master: "br-blue"}, "vg9": {Master: "br-bare"}, "vx-bare": {Master: "br-bare"},
+	}
+	rules, _ = g.Rules(here)
+	if !slices.Equal(rules.GuestPorts, []string{"vg2", "vg3", "vg9"}) || !slices.Equal(rules.BoundPorts, []string{"vg2", "vg3"}) {
+		t.Errorf("of the guests' ports %v, %v are bound to what was given", rules.GuestPorts, rules.BoundPorts)
+	}
+
 	here.Leases = nil // nothing is known of them yet
-	rules = g.Rules(here)
-	if rules.Strict || len(rules.Holders) != 3 {
+	rules, _ = g.Rules(here)
+	if rules.Strict || len(rules.BoundPorts) > 0 || len(rules.Holders) != 3 {
 		t.Errorf("while nothing is known: strict %t, %v", rules.Strict, rules.Holders)
 	}
 }

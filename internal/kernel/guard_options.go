@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -23,24 +24,28 @@ func linkLocal6(loaded []expr.Any) []expr.Any {
 	return seq(loaded, masked(0xff, 0xc0), equal(0xfe, 0x80))
 }
 
-// bindSources adds to what the chains drop already what nobody was given. A
-// guest that has no address yet says so by the unspecified one, and makes its
-// IPv6 link-local one itself (RFC 2131 §4.1, 5227 §1.1, 4862 §5.4.2).
+// bindSources adds to what the chains drop already what nobody was given, by
+// ports of segments that addresses are given in. A guest that has no address yet
+// says so by the unspecified one, and makes its IPv6 link-local one itself
+// (RFC 2131 §4.1, 5227 §1.1, 4862 §5.4.2).
 func (f *guardFamily) bindSources() {
+	f.sets = append(f.sets, guardSet{name: "bound-ports", types: []nftables.SetDatatype{nftables.TypeIFName},
+		elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.BoundPorts) }})
+	dropBound := seq(portIn("bound-ports"), drop(dataplane.DropSource))
+
 	add := func(chain string, rules ...[]expr.Any) {
 		c := f.chain(chain)
 		c.rules = append(c.rules, rules...)
 	}
 	unspecified := make([]byte, 16)
-	add("sender-arp", seq(network(arpSenderIP, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
-	add("sender-ip4", seq(network(ip4From, 4), differs(unspecified[:4]...), drop(dataplane.DropSource)))
+	add("sender-arp", seq(network(arpSenderIP, 4), differs(unspecified[:4]...), dropBound))
+	add("sender-ip4", seq(network(ip4From, 4), differs(unspecified[:4]...), dropBound))
 	add("source6",
 		seq(linkLocal6(network(ip6From, 2)), back()),
-		seq(network(ip6From, 16), differs(unspecified...), drop(dataplane.DropSource)))
+		seq(network(ip6From, 16), differs(unspecified...), dropBound))
 	advert := f.chain("advert")
-	advert.rules = append(advert.rules[:len(advert.rules)-1], // the last goes on with any target
-		seq(linkLocal6(transport(neighborTargetField, 2)), goTo("source6")),
-		drop(dataplane.DropSource))
+	last := len(advert.rules) - 1 // goes on with any target
+	advert.rules = slices.Insert(advert.rules, last, seq(linkLocal6(transport(neighborTargetField, 2)), goTo("source6")), dropBound)
 }
 
 // limitFlood has what a port sends to many bounded to so many packets a

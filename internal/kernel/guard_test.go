@@ -85,6 +85,18 @@ func TestGuardOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	strict := someGuard()
+	strict.Strict, strict.BoundPorts = true, []string{"vg2"}
+	s.setGuard(strict, true, "a port bound")
+	other := strict
+	other.BoundPorts = []string{"vg1"}
+	if err := s.kernel.UpdateGuard(strict, other); err != nil {
+		t.Error(err)
+	}
+	s.setGuard(other, false, "another port bound")
+	if bound := s.nft("list set bridge frond-guard bound-ports"); !strings.Contains(bound, `"vg1"`) || strings.Contains(bound, `"vg2"`) {
+		t.Errorf("bound is\n%s", bound)
+	}
 	s.setGuard(someGuard(), true, "last")
 	s.setGuard(dataplane.Guard{}, true, "removal")
 }

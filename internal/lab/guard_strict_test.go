@@ -46,16 +46,21 @@ func (a *attacker) arrivals(victim int, to net.HardwareAddr, frames [][]byte, is
 func TestGuardStrict(t *testing.T) {
 	w := populate(t, "guardstrict", SpineLeaf(1, 2), 0, leasing)
 	w.steady()
-	plain, err := os.ReadFile(w.Document())
+	document, err := os.ReadFile(w.Document())
 	must(t, err)
-	w.reload(string(plain) + "guard: {strict: on}\n")
+	plain := string(document) + "  bare: {vni: 300, nodes: [leaf1]}\n"
+	w.reload(plain + "guard: {strict: on}\n")
 	w.steady()
 	one, other := w.ask("leaf1"), w.ask("leaf1")
+	// Where the fabric gives no addresses, guests have their own.
+	bare, far := w.bare(netip.MustParsePrefix("192.0.2.11/24")), w.bare(netip.MustParsePrefix("192.0.2.12/24"))
 	w.ruleset("leaf1", "add @drop-source {", true)
 	speak := func(when string) {
 		t.Helper()
-		if out, err := w.shell(one.Name, "ping -c 3 -i 0.2 -W 5 "+other.Address.Addr().String()); err != nil {
-			t.Errorf("%s: guests with leases do not reach each other: %s", when, out)
+		for from, to := range map[string]Guest{one.Name: other, bare.Name: far} {
+			if out, err := w.shell(from, "ping -c 3 -i 0.2 -W 5 "+to.Address.Addr().String()); err != nil {
+				t.Errorf("%s: guests on %s do not reach each other: %s", when, to.Segment, out)
+			}
 		}
 	}
 	speak("strict")
@@ -121,19 +126,30 @@ func TestGuardStrict(t *testing.T) {
 	many := func() int {
 		return a.arrivals(victim, victimMAC, flood, func(heard []byte) bool { return bytes.HasPrefix(heard, flood[0][:40]) })
 	}
-	w.reload(string(plain) + "guard: {broadcast: 10}\n")
+	w.reload(plain + "guard: {broadcast: 10}\n")
 	w.ruleset("leaf1", "limit rate over 10/second", true)
 	if got := many(); got == 0 || got > sent/2 {
 		t.Errorf("of %d broadcast packets at once %d arrive, with 10 in a second", sent, got)
 	}
 	speak("with a limit of broadcast")
-	w.reload(string(plain))
+	w.reload(plain)
 	w.ruleset("leaf1", "limit rate over", false)
 	w.ruleset("leaf1", "add @drop-source {", false)
 	if got := many(); got != sent {
 		t.Errorf("of %d broadcast packets %d arrive without a limit", sent, got)
 	}
 	try("not strict", true)
+}
+
+// bare adds a guest with an address of its own choice to leaf1, on a segment
+// without a prefix.
+func (w *world) bare(address netip.Prefix) Guest {
+	w.t.Helper()
+	g, err := w.NextGuest("blue", "leaf1")
+	must(w.t, err)
+	g.Segment, g.Address = "bare", address
+	must(w.t, w.AddGuest(w.t.Context(), g))
+	return g
 }
 
 // TestDHCPStarvation has a guest ask for addresses as many clients: others get

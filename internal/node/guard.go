@@ -28,6 +28,7 @@ type guarded struct {
 	drops   dropRate
 	filter  *routeFilter // nil: peers may announce what they like
 	of      *plan.Plan   // that filter was made for
+	untold  int          // addresses and MACs of guests that the rules have no room for
 	strictly
 }
 
@@ -116,6 +117,7 @@ func (l *loop) applyGuard(now time.Time) {
 	begin := time.Now()
 	defer func() { g.next = afterPause(now, time.Since(begin)) }()
 	if l.plan.Guard.Guests == nil {
+		g.untold = 0
 		l.guard.Set(dataplane.Guard{})
 		return
 	}
@@ -142,7 +144,9 @@ func (l *loop) applyGuard(now time.Time) {
 			here.Stations[s.Name] = append(here.Stations[s.Name], station)
 		}
 	}
-	l.guard.Set(l.plan.Guard.Guests.Rules(here))
+	rules, untold := l.plan.Guard.Guests.Rules(here)
+	g.untold = untold
+	l.guard.Set(rules)
 }
 
 // believe takes out of what guests say what the guard keeps them from saying:
@@ -165,6 +169,7 @@ func (l *loop) believe(event dataplane.OverlayEvent) dataplane.OverlayEvent {
 // The conditions of the guard.
 const (
 	guardMissing    = "guard-missing"    // the kernel does not hold its rules
+	guardFull       = "guard-full"       // there are more guests than its rules have room for
 	guestDropped    = "guest-dropped"    // the guard drops much of what a guest sends
 	routesRefused   = "routes-refused"   // a peer tells what the document does not let it
 	duplicateOrigin = "duplicate-origin" // two nodes say that a loopback is theirs
@@ -192,7 +197,7 @@ func (l *loop) judgeGuard(now time.Time) {
 		}
 	}
 	wrong = append(wrong, l.guestConditions(now)...)
-	l.board.Replace([]string{guardMissing, guestDropped, routesRefused, duplicateOrigin}, wrong)
+	l.board.Replace([]string{guardMissing, guardFull, guestDropped, routesRefused, duplicateOrigin}, wrong)
 }
 
 // guestConditions are what is wrong with the rules, and who runs into them.
@@ -201,6 +206,14 @@ func (l *loop) guestConditions(now time.Time) []status.Condition {
 	if problem, since := l.guard.Problem(); problem != "" {
 		wrong = append(wrong, status.Condition{Name: guardMissing, Subject: "kernel", Severity: status.Failure, Since: since,
 			Text: "guests are not kept from what the document does not let them: " + problem})
+	}
+	if n := l.guarded.untold; n > 0 {
+		what := "others can take them"
+		if l.plan.Guard.Guests.Strict() {
+			what = "guests cannot speak from them"
+		}
+		wrong = append(wrong, status.Condition{Name: guardFull, Subject: "kernel", Severity: status.Failure,
+			Text: fmt.Sprintf("the guard's rules have no room for %d addresses and MACs of guests, and %s: make segments smaller, or turn the guard off", n, what)})
 	}
 	drops, err := l.guard.Drops()
 	if err != nil {

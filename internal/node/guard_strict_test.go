@@ -81,3 +81,21 @@ guard: {strict: on}
 		t.Errorf("it is not strict: %+v", r.guard.rules)
 	}
 }
+
+// TestGuardFull names what the rules have no room for.
+func TestGuardFull(t *testing.T) {
+	r := began(t)
+	for untold, want := range map[int]string{
+		0: "",
+		3: "guard-full kernel: the guard's rules have no room for 3 addresses and MACs of guests, and others can take them: make segments smaller, or turn the guard off",
+	} {
+		r.guarded.untold = untold
+		got := ""
+		for _, c := range r.guestConditions(r.now) {
+			got += c.Name + " " + c.Subject + ": " + c.Text
+		}
+		if got != want {
+			t.Errorf("%d: %q, want %q", untold, got, want)
+		}
+	}
+}
