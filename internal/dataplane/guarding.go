@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -21,9 +22,6 @@ const (
 	// guardInterval is how often the guard is compared with the kernel though
 	// nobody has told of a change.
 	guardInterval = 30 * time.Second
-	// guardRetry is how long after the kernel has refused the guard it is asked
-	// again: twice as long each time, up to guardInterval.
-	guardRetry = time.Second
 	// Between two comparisons lie so many times what one takes, so that
 	// somebody who changes rules all the time does not keep a processor busy.
 	guardShare = 10
@@ -87,23 +85,16 @@ func (g *Guarding) Run(ctx context.Context) error {
 	defer rest.Stop()
 	changes, wake := g.changes, g.wake
 	var pause time.Duration
-	retry := guardRetry
-	again := func(err error) (refused bool) {
-		if err == nil {
-			retry = guardRetry
-			return false
-		}
-		look.Reset(retry)
-		retry = min(2*retry, guardInterval)
-		return true
-	}
+	var refused retry
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-wake:
 			begin := time.Now()
-			again(g.update())
+			if again := refused.after(g.update()); again > 0 {
+				look.Reset(again)
+			}
 			rest.Reset(guardUpdateShare * time.Since(begin))
 			wake = nil // until then
 		case <-rest.C:
@@ -117,9 +108,7 @@ func (g *Guarding) Run(ctx context.Context) error {
 			changes = nil // until then
 		case <-look.C:
 			begin := time.Now()
-			if !again(g.compare()) {
-				look.Reset(guardInterval)
-			}
+			look.Reset(cmp.Or(refused.after(g.compare()), guardInterval))
 			pause = guardShare * time.Since(begin)
 			changes = g.changes
 		}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -86,8 +87,10 @@ func (n *NAT) Problem() (string, time.Time) {
 // Before the first Set it touches nothing.
 func (n *NAT) Run(ctx context.Context) error {
 	changes := n.changes
+	var refused retry
+	wait := natInterval
 	for {
-		timer := time.NewTimer(natInterval)
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -104,7 +107,7 @@ func (n *NAT) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Stop()
-		n.reconcile()
+		wait = cmp.Or(refused.after(n.reconcile()), natInterval)
 		pause := time.NewTimer(natPause)
 		select {
 		case <-ctx.Done():
@@ -125,7 +128,7 @@ func (n *NAT) isUnused() bool {
 	return n.desired == nil || n.desired.Port == "" && n.trouble.text == ""
 }
 
-func (n *NAT) reconcile() {
+func (n *NAT) reconcile() error {
 	n.work.Lock()
 	defer n.work.Unlock()
 	n.mu.Lock()
@@ -133,7 +136,7 @@ func (n *NAT) reconcile() {
 	n.stale = false
 	n.mu.Unlock()
 	if desired == nil || n.withdrawn {
-		return
+		return nil
 	}
 	has, err := n.target.HasMasquerade(*desired)
 	if err == nil && !has {
@@ -145,6 +148,7 @@ func (n *NAT) reconcile() {
 		err = n.target.RefreshMasquerade(*desired)
 	}
 	n.note(err)
+	return err
 }
 
 func (n *NAT) note(err error) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -99,8 +100,30 @@ func TestNAT(t *testing.T) {
 		t.Errorf("withdrawn: %+v, %v", f.has, err)
 	}
 	n.Set(wanted)
-	n.reconcile()
+	_ = n.reconcile()
 	if !f.has.Equal(Masquerade{}) {
 		t.Error("it is set again after the withdrawal")
 	}
+}
+
+// What the kernel has refused is asked for again soon.
+func TestRefusedNATIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRules{refused: errors.New("no room")}
+		n := NewNAT(f, nil, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = n.Run(ctx) }()
+		wanted := Masquerade{Port: "up0", Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+		n.Set(wanted)
+		synctest.Wait()
+		f.change(func() { f.refused = nil })
+		time.Sleep(2 * retryFirst)
+		synctest.Wait()
+		f.change(func() {
+			if text, _ := n.Problem(); text != "" || !f.has.Equal(wanted) {
+				t.Errorf("there is %+v, the problem is %q", f.has, text)
+			}
+		})
+	})
 }
