@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -196,4 +197,61 @@ func TestInAnothersName6(t *testing.T) {
 	if got := asks(1, dhcpv6.MessageTypeRenew, identity(1, theirs), to(s)); got == nil || len(got.Options.OneIANA().Options.Addresses()) != 1 {
 		t.Errorf("the client itself is answered with %s", told6(got))
 	}
+}
+
+// FuzzImpostor has a guest say anything: leases of one behind another port, by
+// DHCPv4 and DHCPv6, stay as they are.
+func FuzzImpostor(f *testing.F) {
+	const victim, impostor = 1, 2
+	four, six := blue("172.16.0.11", "172.16.0.20"), blue6("fd00:16::1:0", "fd00:16::1:f")
+	id := identifier("\xffserial")
+	start := func(t *testing.T) (b *bench, leases map[netip.Addr]lease) {
+		b = newBench(t, newMemory(), "n1", four)
+		b.a.setSegments([]Segment{four, six}, b.now)
+		leases = make(map[netip.Addr]lease)
+		for _, address := range []netip.Addr{b.lease(victim, id), b.lease6(victim)} {
+			leases[address] = b.record(address)
+		}
+		b.port.Port = "g2"
+		return b, leases
+	}
+	_, known := start(&testing.T{})
+	for address := range known {
+		for _, kind := range []dhcpv4.MessageType{dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeRelease, dhcpv4.MessageTypeDecline} {
+			if address.Is4() {
+				m := message(f, kind, guestMAC(impostor), id, wanting(address), having(address))
+				f.Add(clientFrame(guestMAC(impostor), m.ToBytes()))
+			}
+		}
+		for _, kind := range []dhcpv6.MessageType{dhcpv6.MessageTypeSolicit, dhcpv6.MessageTypeRenew, dhcpv6.MessageTypeRelease, dhcpv6.MessageTypeDecline} {
+			if address.Is6() {
+				m := message6Of(f, kind, victim, identity(1, address), to(six))
+				f.Add(clientFrame6(guestMAC(impostor), m.ToBytes()))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if len(frame) >= 12 && dataplane.MAC(frame[6:12]) == guestMAC(victim) {
+			return // it has moved there
+		}
+		b, leases := start(t)
+		for range 2 {
+			b.a.heard(b.port, frame, b.now)
+			b.a.tick(b.now + time.Second)
+			if c, ok := b.a.commit(b.now); ok {
+				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+			}
+			b.now += time.Second
+		}
+		for address, before := range leases {
+			if got := b.record(address); got != before {
+				t.Errorf("the lease was %+v and is %+v", before, got)
+			}
+		}
+		for _, bound := range b.a.take().bound {
+			if _, theirs := leases[bound.IP]; theirs {
+				t.Errorf("%s is told to be at %s", bound.IP, bound.MAC)
+			}
+		}
+	})
 }
