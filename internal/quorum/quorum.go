@@ -1,0 +1,428 @@
+package quorum
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"reflect"
+	"sync"
+	"time"
+
+	"frond/internal/gateway"
+)
+
+// DefaultTiming has the lease outlast whatever the kernel may do late, and the
+// answers to three questions in a row be lost without any effect. A gateway is
+// elsewhere a lease after the database has its new leader.
+var DefaultTiming = gateway.Timing{
+	Lease:  3 * time.Second,
+	Renew:  200 * time.Millisecond,
+	Margin: 100 * time.Millisecond,
+	Slack:  1100 * time.Millisecond,
+}
+
+// Config is what a quorum is made of.
+type Config struct {
+	Node string
+	// Machine tells this machine and boot from others, and Dir is a directory
+	// that does not outlive the boot: for an agent that starts again.
+	Machine, Dir string
+	Timing       gateway.Timing
+	Addresses    gateway.Addresses
+	// Clock is gateway.Boottime, but in tests.
+	Clock func() time.Duration
+	// Wire is Dial, but in tests.
+	Wire func(Place) Wire
+}
+
+// Place is where this node's member of the cluster is.
+type Place struct {
+	Dir     string // of LXD's or Incus' files
+	Address string // of the member, host:port; empty: there is none
+}
+
+// Wire is how members of the cluster and agents beside them are spoken to.
+type Wire interface {
+	open(ctx context.Context, member string) (member, error)
+	release(ctx context.Context, member string, segments []string) (map[string]Token, error)
+	ready(ctx context.Context, member string) error
+	serve(ctx context.Context, member string, local local) error
+}
+
+// local is this node's agent as others may ask it.
+type local interface {
+	Release(ctx context.Context, segments []string) (map[string]Token, error)
+	Ready() error
+}
+
+// Quorum holds the elected gateways that fall to this node by what the voters
+// of its cluster's database say.
+type Quorum struct {
+	config Config
+	log    *slog.Logger
+
+	wishes    chan struct{} // what was asked for has changed
+	releases  chan releasing
+	inherited chan inherited
+	checked   chan checked
+	quit      chan struct{} // closed when Run ends
+
+	mu       sync.Mutex
+	place    Place
+	segments []gateway.Segment
+	names    map[string]string
+	drained  bool
+	leaving  bool
+	report   gateway.Report
+	unready  error         // why no gateway is to come here
+	left     chan struct{} // closed when nothing is held any more
+
+	refused string // what the kernel said last, so that it is logged once
+}
+
+type releasing struct {
+	segments []string
+	answer   chan map[string]Token // capacity 1
+}
+
+type inherited struct {
+	question question
+	tokens   map[string]Token
+	err      error
+}
+
+// Why no gateway is to come to a node.
+var (
+	errNotYet  = errors.New("the node does not know its member yet")
+	errEnded   = errors.New("the agent is stopping")
+	errDrained = errors.New("the node is drained")
+	errNoPart  = errors.New("the node takes part in no segment with an elected gateway")
+)
+
+// New makes a quorum that does nothing until Run.
+func New(config Config, log *slog.Logger) *Quorum {
+	return &Quorum{
+		config: config, log: log,
+		wishes: make(chan struct{}, 1), releases: make(chan releasing), inherited: make(chan inherited, 1),
+		checked: make(chan checked, 1), quit: make(chan struct{}), left: make(chan struct{}), unready: errNotYet,
+	}
+}
+
+// SetPlace sets where this node's member of the cluster is. What was known
+// last is to be kept while the member does not answer.
+func (q *Quorum) SetPlace(p Place) { q.ask(func() { q.place = p }) }
+
+// SetSegments sets the segments of the fabric whose gateway is elected so.
+func (q *Quorum) SetSegments(segments []gateway.Segment) { q.ask(func() { q.segments = segments }) }
+
+// SetNames sets which node has which address, to call members by.
+func (q *Quorum) SetNames(names map[string]string) { q.ask(func() { q.names = names }) }
+
+// Drain has gateways leave this node and not come back, or takes that back.
+func (q *Quorum) Drain(drained bool) { q.ask(func() { q.drained = drained }) }
+
+func (q *Quorum) ask(change func()) {
+	q.mu.Lock()
+	change()
+	q.mu.Unlock()
+	select {
+	case q.wishes <- struct{}{}:
+	default:
+	}
+}
+
+// Leave hands over everything that this node holds, for good. It returns when
+// that is done, or with ctx's error.
+func (q *Quorum) Leave(ctx context.Context) error {
+	q.ask(func() { q.leaving = true })
+	select {
+	case <-q.left:
+		return nil
+	case <-q.quit:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Report is what there is to say of the gateways now.
+func (q *Quorum) Report() gateway.Report {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.report
+}
+
+// Release has this node let go of gateways that another one says to be its own
+// now. It answers when the kernel has.
+func (q *Quorum) Release(ctx context.Context, segments []string) (map[string]Token, error) {
+	r := releasing{segments, make(chan map[string]Token, 1)}
+	select {
+	case q.releases <- r:
+	case <-q.quit:
+		return nil, errEnded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case tokens := <-r.answer:
+		return tokens, nil
+	case <-q.quit:
+		return nil, errEnded
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Ready tells why no gateway is to come here, if none is.
+func (q *Quorum) Ready() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.unready
+}
+
+// Run holds gateways until ctx ends. Then it leaves the addresses to their
+// lifetimes, unless it was asked to leave. Run is called once.
+func (q *Quorum) Run(ctx context.Context) error {
+	defer close(q.quit)
+	if err := q.config.Timing.Validate(); err != nil {
+		return err
+	}
+	left, err := load(memoryPath(q.config.Dir), q.config.Machine)
+	if err != nil {
+		q.log.Warn("what the agent before has held is not known, its leases are waited for", "error", err)
+	}
+	q.mu.Lock()
+	if q.place == (Place{}) {
+		q.place = left.Place
+	}
+	q.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	l := &loop{Quorum: q, agent: newAgent(q.config.Node, q.config.Timing, time.Now), former: left.Held}
+	l.council = newCouncil(q.config.Clock)
+	defer l.work.Wait()
+	defer l.council.close()
+	defer cancel()
+	return l.run(ctx)
+}
+
+// loop is what only the goroutine of Run touches.
+type loop struct {
+	*Quorum
+	agent   *agent
+	council *council
+	work    sync.WaitGroup
+
+	wire     Wire
+	placed   Place
+	deaf     context.CancelFunc // ends serving other agents
+	called   map[string]string
+	former   map[string]tenancy // what the agent before held; nil: resumed
+	saved    memory
+	asksAt   time.Duration
+	asking   bool // another agent is asked to let go
+	pending  []releasing
+	handover handover
+}
+
+func (l *loop) run(ctx context.Context) error {
+	clock := l.config.Clock
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		l.takeIn(ctx)
+		at := l.act(ctx)
+		timer.Reset(at - clock())
+		select {
+		case <-ctx.Done():
+			return l.finish()
+		case <-l.wishes:
+		case <-timer.C:
+		case a := <-l.council.answers:
+			l.hear(ctx, a)
+		case r := <-l.releases:
+			l.agent.letGo(r.segments, clock())
+			l.pending = append(l.pending, r)
+		case i := <-l.inherited:
+			l.asking = false
+			if i.err != nil {
+				l.log.Debug("the node that held gateways does not say that it has let go", "member", i.question.to, "error", i.err)
+			}
+			l.agent.inherit(i.question, i.tokens, clock())
+		case c := <-l.checked:
+			l.handover.answered(c, clock())
+			if c.moved && c.err != nil {
+				l.log.Warn("the hypervisors' database keeps its leader", "error", c.err)
+			}
+		}
+	}
+}
+
+// takeIn takes what was asked for.
+func (l *loop) takeIn(ctx context.Context) {
+	l.mu.Lock()
+	place, segments := l.place, l.segments
+	l.called = l.names
+	l.agent.drained, l.agent.leaving = l.drained, l.leaving
+	l.mu.Unlock()
+	l.agent.segments = segments
+	if len(segments) == 0 {
+		place = Place{} // nobody is asked for nothing
+	}
+	if l.former != nil && len(segments) > 0 {
+		l.agent.resume(l.former, l.config.Clock())
+		l.former = nil
+	}
+	if place == l.placed {
+		return
+	}
+	l.placed = place
+	if l.deaf != nil {
+		l.deaf()
+	}
+	l.wire = l.config.Wire(place)
+	l.council.setSelf(place.Address, l.wire.open)
+	l.agent.self = place.Address
+	if place.Address == "" {
+		return
+	}
+	wire := l.wire
+	var serving context.Context
+	serving, l.deaf = context.WithCancel(ctx)
+	l.work.Go(func() {
+		if err := wire.serve(serving, place.Address, l.Quorum); err != nil {
+			l.log.Warn("other nodes cannot ask for this one's elected gateways, they wait for their leases", "error", err)
+		}
+	})
+}
+
+// proves tells that a majority of the voters has to be asked.
+func (l *loop) proves() bool { return len(l.agent.claims) > 0 || l.council.names() }
+
+func (l *loop) hear(ctx context.Context, a answer) {
+	before := l.proves()
+	l.council.hear(a)
+	l.agent.hear(l.council.round(before), l.config.Clock())
+	if !before && l.proves() {
+		l.council.ask(ctx, true) // at once
+	}
+}
+
+// act does what is due, and returns when to look again.
+func (l *loop) act(ctx context.Context) time.Duration {
+	clock, a := l.config.Clock, l.agent
+	if now := clock(); now >= l.asksAt {
+		l.council.ask(ctx, l.proves())
+		l.asksAt = now + l.config.Timing.Renew
+	}
+	a.settle(clock())
+	if list, due := a.due(clock()); due && (a.kernel.known || len(a.segments) > 0) {
+		err := l.config.Addresses.Set(ctx, list)
+		a.acknowledge(list, err, clock())
+		l.note(err)
+	}
+	if l.save() == nil {
+		l.answerReleases()
+	}
+	if q, ok := a.ask(clock()); ok && !l.asking {
+		l.asking = true
+		l.work.Go(func() { l.inherit(ctx, q) })
+	}
+	l.transfer(ctx)
+	l.publish()
+	return min(a.wake(clock()), l.asksAt)
+}
+
+// save leaves to the next agent what is held, before anybody is told that
+// something is not.
+func (l *loop) save() error {
+	if l.former != nil || len(l.agent.segments) == 0 && l.saved.Held == nil {
+		return nil // nothing is known yet
+	}
+	m := memory{Machine: l.config.Machine, Place: l.placed, Held: l.agent.remember()}
+	if reflect.DeepEqual(m, l.saved) {
+		return nil
+	}
+	err := m.save(memoryPath(l.config.Dir))
+	if err == nil {
+		l.saved = m
+	} else if l.refused == "" {
+		l.log.Warn("elected gateways are not handed over", "error", err)
+	}
+	return err
+}
+
+// answerReleases tells other agents of what the kernel has let go.
+func (l *loop) answerReleases() {
+	kept := l.pending[:0]
+	for _, r := range l.pending {
+		if tokens, ready := l.agent.tokens(r.segments, l.config.Clock()); ready {
+			r.answer <- tokens
+			continue
+		}
+		kept = append(kept, r)
+	}
+	l.pending = kept
+}
+
+// inherit asks the agent that held gateways to let go.
+func (l *loop) inherit(ctx context.Context, q question) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	tokens, err := l.wire.release(ctx, q.to, q.segments)
+	l.inherited <- inherited{q, tokens, err}
+}
+
+// publish brings up to date what others may ask for.
+func (l *loop) publish() {
+	report := l.agent.report(l.config.Clock(), l.name, l.council.troubles())
+	unready := l.agent.unready()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report, l.unready = report, unready
+	if l.agent.leaving && l.agent.hasLeft() {
+		select {
+		case <-l.left:
+		default:
+			close(l.left)
+		}
+	}
+}
+
+// name is what a member's node is called.
+func (l *loop) name(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if name, ok := l.called[host]; ok {
+		return name
+	}
+	return host
+}
+
+// note logs what the kernel has refused, each thing once.
+func (l *loop) note(err error) {
+	text := ""
+	if err != nil && !errors.Is(err, context.Canceled) {
+		text = err.Error()
+	}
+	if text != "" && text != l.refused {
+		l.log.Warn("the addresses of elected gateways cannot be set, trying again", "error", text)
+	}
+	l.refused = text
+}
+
+// finish leaves nothing in the kernel of a node that has left.
+func (l *loop) finish() error {
+	if !l.agent.leaving || !l.agent.kernel.known {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	if err := l.config.Addresses.Set(ctx, nil); err != nil {
+		return fmt.Errorf("let go of elected gateways: %w", err)
+	}
+	return nil
+}
