@@ -61,20 +61,24 @@ func (l *loop) transfer(ctx context.Context) {
 		others := slices.DeleteFunc(voters, func(m Member) bool { return m.Address == self })
 		l.work.Go(func() { l.checked <- checked{self, handTo(ctx, wire, self, others), true} })
 	case leader == "" || leader == self || own < 0 || a.unready() != nil:
-	case h.leader == leader && h.unready != never && now >= h.unready+patience+time.Duration(own)*turn:
-		h.busy = true
-		l.log.Warn("the database's leader is to be here, since the agent on its node does not hold elected gateways", "leader", l.name(leader))
-		l.work.Go(func() { l.checked <- checked{leader, lead(ctx, wire, leader, voters[own]), true} })
 	default:
 		h.busy = true
-		l.work.Go(func() { l.checked <- checked{leader: leader, err: l.isReady(ctx, wire, leader)} })
+		late := h.leader == leader && h.unready != never && now >= h.unready+patience+time.Duration(own)*turn
+		l.work.Go(func() { l.checked <- l.check(ctx, wire, leader, voters[own], late) })
 	}
 }
 
-func (l *loop) isReady(ctx context.Context, wire Wire, leader string) error {
-	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+// check asks whether the leader's agent is ready. If it has not been for long,
+// this node's own member is to lead.
+func (l *loop) check(ctx context.Context, wire Wire, leader string, own Member, late bool) checked {
+	limited, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	return wire.ready(ctx, leader)
+	err := wire.ready(limited, leader)
+	if err == nil || !late {
+		return checked{leader: leader, err: err}
+	}
+	l.log.Warn("the database's leader is to be here, since its node holds no elected gateways", "leader", leader, "why", err)
+	return checked{leader, lead(ctx, wire, leader, own), true}
 }
 
 // voters are the database's, those that are known to be away left out.
