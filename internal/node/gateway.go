@@ -32,6 +32,7 @@ type electedGateways interface {
 type quorumGateways interface {
 	SetPlace(quorum.Place)
 	SetSegments([]gateway.Segment)
+	SetSpread(quorum.Spread)
 	SetNames(map[string]string)
 	Drain(bool)
 	Leave(context.Context) error
@@ -80,6 +81,7 @@ func (l *loop) applyGateways(now time.Time) {
 			g.plan, g.told = l.plan, electedSegments(l.plan, fabric.ByStore)
 			l.elected.SetSegments(g.told)
 			l.held.SetSegments(l.segments.here, byLXD(l.plan))
+			l.quorum.SetSpread(quorum.Spread(l.plan.Spread))
 			l.quorum.SetNames(namesOf(l.plan.Nodes))
 			l.quorum.SetSegments(electedSegments(l.plan, fabric.ByLXD))
 		}

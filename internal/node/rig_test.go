@@ -345,6 +345,7 @@ func (f *fakeGateways) Leave(ctx context.Context) error {
 type fakeQuorum struct {
 	place    quorum.Place
 	segments []gateway.Segment
+	spread   quorum.Spread
 	names    map[string]string
 	drained  bool
 	left     bool
@@ -353,6 +354,7 @@ type fakeQuorum struct {
 
 func (f *fakeQuorum) SetPlace(p quorum.Place)         { f.place = p }
 func (f *fakeQuorum) SetSegments(s []gateway.Segment) { f.segments = s }
+func (f *fakeQuorum) SetSpread(s quorum.Spread)       { f.spread = s }
 func (f *fakeQuorum) SetNames(n map[string]string)    { f.names = n }
 func (f *fakeQuorum) Drain(drained bool)              { f.drained = drained }
 func (f *fakeQuorum) Report() gateway.Report          { return f.report }

@@ -24,6 +24,12 @@ type claim struct {
 	why   string
 }
 
+// since is an owner, and since when it is.
+type since struct {
+	owner string
+	at    time.Duration
+}
+
 // agent decides for one node. It has no clock, no goroutine and no effects:
 // what happens is told to it, and it says what to do.
 type agent struct {
@@ -35,8 +41,10 @@ type agent struct {
 	drained  bool
 	leaving  bool
 
+	spread Spread
+	owners map[string]string // by hash: members by segment, of heard
 	heard  round
-	named  time.Duration // since when heard has this leader
+	named  map[string]since // whose the gateways should be, by segment
 	claims map[string]*claim
 	former map[string]string // who should have had a segment's gateway before this node
 	going  map[string]*claim // given up, and may be in the kernel yet
@@ -50,6 +58,7 @@ func newAgent(node string, timing gateway.Timing, wall func() time.Time) *agent 
 	return &agent{
 		node: node, timing: timing, wall: wall,
 		claims: make(map[string]*claim), former: make(map[string]string), going: make(map[string]*claim),
+		named:  make(map[string]since),
 		kernel: installed{names: make(map[string]bool), sent: never},
 	}
 }
@@ -64,25 +73,42 @@ func (a *agent) shortestTenure() time.Duration { return time.Second + a.timing.S
 
 // hear takes in what the voters say now.
 func (a *agent) hear(r round, now time.Duration) {
-	if r.leader != a.heard.leader {
-		a.named = now
-	}
 	a.heard = r
 	if r.leader == "" || now >= r.sent+a.timing.Lease {
 		return // nothing is known, which changes nothing
 	}
 	for _, s := range a.segments {
-		if r.leader == a.self && slices.Contains(s.Nodes, a.node) {
+		owner := a.owner(s.Name)
+		if a.named[s.Name].owner != owner {
+			a.named[s.Name] = since{owner, now}
+		}
+		if owner == a.self && slices.Contains(s.Nodes, a.node) {
 			a.strengthen(s.Name, r.sent, now)
 			continue
 		}
-		if r.leader != a.self {
-			a.former[s.Name] = r.leader
+		if owner != a.self && owner != "" {
+			a.former[s.Name] = owner
 		}
 		if c := a.claims[s.Name]; c != nil && !c.held {
 			delete(a.claims, s.Name)
 		}
 	}
+}
+
+// owner is the address of the member whose node should have a segment's gateway.
+func (a *agent) owner(segment string) string {
+	if a.spread == ByHash {
+		return a.owners[segment]
+	}
+	return a.heard.leader
+}
+
+// why is what that follows from.
+func (a *agent) why() string {
+	if a.spread == ByHash {
+		return "first by hash"
+	}
+	return "database leader"
 }
 
 // strengthen takes in an answer by which a segment's gateway is this node's.
@@ -136,7 +162,7 @@ func (a *agent) isFresh(c *claim, now time.Duration) bool {
 // is, but higher than the one before where that is known.
 func (a *agent) take(c *claim, before uint64) {
 	now := a.wall()
-	c.held, c.since, c.why = true, now, "database leader"
+	c.held, c.since, c.why = true, now, a.why()
 	c.term = max(before+1, uint64(max(now.Unix(), 0)))
 }
 
@@ -229,7 +255,7 @@ func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Tok
 
 // hasLeft tells that nothing is left to hand over.
 func (a *agent) hasLeft() bool {
-	return !a.holds() && len(a.kernel.names) == 0 && (a.self == "" || a.heard.leader != a.self)
+	return !a.holds() && len(a.kernel.names) == 0 && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
 }
 
 // unready tells why no gateway is to come here, if none is.

@@ -23,6 +23,8 @@ type council struct {
 	self    string
 	members []Member
 	words   map[string]word
+	read    register          // last, and not proven yet
+	proven  register          // last
 	trouble map[string]string // why a member did not answer last
 	voices  map[string]*voice
 	work    sync.WaitGroup
@@ -45,6 +47,7 @@ func (c *council) setSelf(address string, open connect) {
 	clear(c.words)
 	clear(c.trouble)
 	c.self, c.first, c.members, c.open = address, address, nil, open
+	c.read, c.proven = register{}, register{}
 }
 
 // close ends all connections.
@@ -59,13 +62,31 @@ func (c *council) ask(ctx context.Context, all bool) {
 	if c.self == "" {
 		return
 	}
-	c.voice(ctx, c.self).ask()
-	c.voice(ctx, c.first).ask()
+	c.voice(ctx, c.self).ask(false)
+	c.voice(ctx, c.first).ask(false)
 	for _, m := range c.members {
 		if all && m.Role == Voter {
-			c.voice(ctx, m.Address).ask()
+			c.voice(ctx, m.Address).ask(false)
 		}
 	}
+}
+
+// askRegister asks the leader for the register, or all voters for the leader.
+func (c *council) askRegister(ctx context.Context) {
+	leader := tally(c.members, c.words).leader
+	if leader == "" {
+		c.ask(ctx, true)
+		return
+	}
+	c.voice(ctx, leader).ask(true)
+}
+
+// register is the last that is proven.
+func (c *council) register() register {
+	if c.read.proven(tally(c.members, c.words)) {
+		c.proven, c.read = c.read, register{}
+	}
+	return c.proven
 }
 
 // round is what follows from what was heard: a proof if all were asked,
@@ -92,7 +113,7 @@ func (c *council) voice(ctx context.Context, address string) *voice {
 		return v
 	}
 	ctx, quit := context.WithCancel(ctx)
-	v := &voice{address: address, questions: make(chan struct{}, 1), quit: quit}
+	v := &voice{address: address, questions: make(chan bool, 1), quit: quit}
 	c.voices[address] = v
 	open := c.open
 	c.work.Go(func() { v.run(ctx, open, c.clock, c.answers) })
@@ -110,6 +131,9 @@ func (c *council) hear(a answer) {
 		return
 	}
 	delete(c.trouble, a.address)
+	if a.register.from != "" {
+		c.read = a.register
+	}
 	c.words[a.address] = a.word
 	if len(a.members) > 0 && (a.address == c.self || c.words[c.self].sent < a.word.sent-2*membersInterval) {
 		c.setMembers(a.members)

@@ -33,7 +33,7 @@ func (d Dialer) open(ctx context.Context, address string) (member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach it: %w", err)
 	}
-	m := dqlite{conn}
+	m := &dqlite{conn: conn}
 	err = m.within(ctx, func() error { return switchOver(conn, address) })
 	if err == nil {
 		err = m.begin(ctx)

@@ -19,12 +19,16 @@ const (
 	wordSize        = 8
 
 	requestLeader   = 0
+	requestOpen     = 3
+	requestQuery    = 9 // of a text
 	requestCluster  = 16
 	requestTransfer = 17
 
 	responseFailure = 0
 	responseNode    = 1
 	responseNodes   = 3
+	responseDB      = 4
+	responseRows    = 7
 	responseEmpty   = 8
 )
 
@@ -35,10 +39,13 @@ const largestResponse = 256 << 10
 var errShort = errors.New("a message of dqlite is too short")
 
 // dqlite is a connection to a member that speaks dqlite's wire protocol.
-type dqlite struct{ conn net.Conn }
+type dqlite struct {
+	conn net.Conn
+	db   *uint64 // number of the database, once it was opened
+}
 
 // begin says which version is spoken.
-func (d dqlite) begin(ctx context.Context) error {
+func (d *dqlite) begin(ctx context.Context) error {
 	return d.within(ctx, func() error {
 		_, err := d.conn.Write(number(protocolVersion))
 		return err
@@ -47,7 +54,7 @@ func (d dqlite) begin(ctx context.Context) error {
 
 // Leader is the address of whom the member takes for the leader, empty if it
 // knows none.
-func (d dqlite) Leader(ctx context.Context) (string, error) {
+func (d *dqlite) Leader(ctx context.Context) (string, error) {
 	body, err := d.call(ctx, requestLeader, number(0), responseNode)
 	if err != nil {
 		return "", err
@@ -57,7 +64,7 @@ func (d dqlite) Leader(ctx context.Context) (string, error) {
 }
 
 // Members are all, as far as the member knows.
-func (d dqlite) Members(ctx context.Context) ([]Member, error) {
+func (d *dqlite) Members(ctx context.Context) ([]Member, error) {
 	const withRoles = 1
 	body, err := d.call(ctx, requestCluster, number(withRoles), responseNodes)
 	if err != nil {
@@ -75,16 +82,16 @@ func (d dqlite) Members(ctx context.Context) ([]Member, error) {
 }
 
 // Transfer has the member, who has to be the leader, hand over to another.
-func (d dqlite) Transfer(ctx context.Context, to uint64) error {
+func (d *dqlite) Transfer(ctx context.Context, to uint64) error {
 	_, err := d.call(ctx, requestTransfer, number(to), responseEmpty)
 	return err
 }
 
-func (d dqlite) Close() error { return d.conn.Close() }
+func (d *dqlite) Close() error { return d.conn.Close() }
 
 // call sends a request and takes the response to it. After an error nothing
 // more is to be asked over the connection.
-func (d dqlite) call(ctx context.Context, request byte, body []byte, want byte) (*response, error) {
+func (d *dqlite) call(ctx context.Context, request byte, body []byte, want byte) (*response, error) {
 	var r *response
 	err := d.within(ctx, func() error {
 		if _, err := d.conn.Write(append(header(request, len(body)), body...)); err != nil {
@@ -98,7 +105,7 @@ func (d dqlite) call(ctx context.Context, request byte, body []byte, want byte) 
 }
 
 // within does what the end of ctx interrupts.
-func (d dqlite) within(ctx context.Context, do func() error) error {
+func (d *dqlite) within(ctx context.Context, do func() error) error {
 	return interruptible(ctx, d.conn, do)
 }
 

@@ -72,6 +72,7 @@ type Quorum struct {
 	mu       sync.Mutex
 	place    Place
 	segments []gateway.Segment
+	spread   Spread
 	names    map[string]string
 	drained  bool
 	leaving  bool
@@ -116,6 +117,9 @@ func (q *Quorum) SetPlace(p Place) { q.ask(func() { q.place = p }) }
 
 // SetSegments sets the segments of the fabric whose gateway is elected so.
 func (q *Quorum) SetSegments(segments []gateway.Segment) { q.ask(func() { q.segments = segments }) }
+
+// SetSpread sets how they are spread over the members.
+func (q *Quorum) SetSpread(s Spread) { q.ask(func() { q.spread = s }) }
 
 // SetNames sets which node has which address, to call members by.
 func (q *Quorum) SetNames(names map[string]string) { q.ask(func() { q.names = names }) }
@@ -264,7 +268,7 @@ func (l *loop) takeIn(ctx context.Context) {
 	l.mu.Lock()
 	place, segments := l.place, l.segments
 	l.called = l.names
-	l.agent.drained, l.agent.leaving = l.drained, l.leaving
+	l.agent.drained, l.agent.leaving, l.agent.spread = l.drained, l.leaving, l.spread
 	l.mu.Unlock()
 	l.agent.segments = segments
 	if len(segments) == 0 {
@@ -298,22 +302,47 @@ func (l *loop) takeIn(ctx context.Context) {
 }
 
 // proves tells that a majority of the voters has to be asked.
-func (l *loop) proves() bool { return len(l.agent.claims) > 0 || l.council.names() }
+func (l *loop) proves() bool {
+	return l.agent.spread == ByHash || len(l.agent.claims) > 0 || l.council.names()
+}
 
 func (l *loop) hear(ctx context.Context, a answer) {
 	before := l.proves()
 	l.council.hear(a)
+	if l.agent.spread == ByHash {
+		l.hearRegister(ctx, a)
+		return
+	}
 	l.agent.hear(l.council.round(before), l.config.Clock())
 	if !before && l.proves() {
 		l.council.ask(ctx, true) // at once
 	}
 }
 
+// hearRegister takes in what the leader has read, once the voters have named it
+// after that.
+func (l *loop) hearRegister(ctx context.Context, a answer) {
+	if a.register.from != "" {
+		l.council.ask(ctx, true)
+	}
+	read := l.council.register()
+	l.agent.owners = read.owners(l.agent.segments, l.called)
+	l.agent.hear(round{read.from, read.sent}, l.config.Clock())
+}
+
 // act does what is due, and returns when to look again.
 func (l *loop) act(ctx context.Context) time.Duration {
 	clock, a := l.config.Clock, l.agent
 	if now := clock(); now >= l.asksAt {
-		l.council.ask(ctx, l.proves())
+		// Where the leader reads its register, all are asked when it has; it is
+		// enough to ask them otherwise if it does not.
+		silent := now >= l.council.proven.received+2*l.config.Timing.Renew
+		if a.spread == ByHash {
+			l.council.askRegister(ctx)
+		}
+		if a.spread != ByHash || silent {
+			l.council.ask(ctx, l.proves())
+		}
 		l.asksAt = now + l.config.Timing.Renew
 	}
 	a.settle(clock())

@@ -3,6 +3,7 @@ package quorum
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -20,12 +21,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // cluster is a database whose leader a test names, and the agents beside its
 // members.
 type cluster struct {
-	mu      sync.Mutex
-	leader  string
-	away    map[string]bool // members
-	agents  map[string]local
-	holders map[string][]gateway.Holding // by node
-	twice   bool
+	mu       sync.Mutex
+	leader   string
+	away     map[string]bool // members
+	register []registered
+	agents   map[string]local
+	holders  map[string][]gateway.Holding // by node
+	twice    bool
 }
 
 var errAway = errors.New("it is away")
@@ -126,6 +128,15 @@ func (v voter) Transfer(_ context.Context, to uint64) error {
 	return nil
 }
 
+func (v voter) Registered(context.Context) ([]registered, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.leader != v.address {
+		return nil, errors.New("it is not the leader")
+	}
+	return slices.Clone(v.register), nil
+}
+
 func (v voter) Close() error { return nil }
 
 // addresses are the kernel of one node.
@@ -138,11 +149,13 @@ func (a addresses) Set(_ context.Context, list []gateway.Holding) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.holders[a.node] = slices.Clone(list)
-	n := 0
+	seen := make(map[string]bool)
 	for _, held := range a.holders {
-		n += len(held)
+		for _, h := range held {
+			a.twice = a.twice || seen[h.Segment]
+			seen[h.Segment] = true
+		}
 	}
-	a.twice = a.twice || n > 1
 	return nil
 }
 
@@ -206,12 +219,13 @@ func (c *cluster) leads(t *testing.T, member string) {
 	}
 }
 
-func (c *cluster) never(t *testing.T) {
+// reports waits until a quorum says what is wanted.
+func reports(t *testing.T, q *Quorum, what string, ok func(gateway.Report) bool) {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.twice {
-		t.Error("two have held it at once")
+	for limit := time.Now().Add(20 * time.Second); !ok(q.Report()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("it does not say %s: %+v", what, q.Report())
+		}
 	}
 }
 
@@ -224,9 +238,9 @@ func TestRun(t *testing.T) {
 	b, _ := c.agentOn(t, "b", t.TempDir())
 	c.lead("a:1")
 	c.comes(t, "a")
-	if r := a.Report(); r.Gateways[0].Holder != "a" || r.Gateways[0].Why != "database leader" || r.Left <= 0 {
-		t.Errorf("it says %+v", r)
-	}
+	reports(t, a, "that it holds", func(r gateway.Report) bool {
+		return r.Gateways[0].Holder == "a" && r.Gateways[0].Why == "database leader" && r.Left > 0
+	})
 	c.setAway("a:1", true) // LXD is killed, and its agent is not
 	c.lead("b:1")
 	c.comes(t, "b")
@@ -250,16 +264,12 @@ func TestRun(t *testing.T) {
 	c.setAway("a:1", true)
 	c.setAway("c:1", true) // no majority
 	c.comes(t, "")
-	says := func() bool {
-		r := b.Report()
+	reports(t, b, "who is away", func(r gateway.Report) bool {
 		return len(r.Conditions) == 1 && strings.Contains(r.Conditions[0].Text, "a:1: it is away")
+	})
+	if c.doubled() {
+		t.Error("two have held it at once")
 	}
-	for limit := time.Now().Add(10 * time.Second); !says() && time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-	}
-	if !says() {
-		t.Errorf("it says %+v", b.Report().Conditions)
-	}
-	c.never(t)
 }
 
 // TestHandOver speaks by TLS to the agent beside a member, and to nobody else's.
@@ -317,3 +327,80 @@ func (giving) Release(_ context.Context, segments []string) (map[string]Token, e
 }
 
 func (giving) Ready() error { return errDrained }
+
+// TestByHash spreads gateways over those that are online, and moves them with
+// the database's word, never while another may have them.
+func TestByHash(t *testing.T) {
+	c := newCluster()
+	now := int64(1000)
+	beat := func(heartbeats ...int64) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.register = nil
+		for i, at := range heartbeats {
+			node := []string{"a", "b", "c"}[i]
+			c.register = append(c.register, registered{node, node + ":1", at, ""})
+		}
+	}
+	beat(now, now, now)
+	c.lead("a:1")
+	var all []gateway.Segment
+	for i := range 20 {
+		all = append(all, gateway.Segment{Name: fmt.Sprint("s", i), Nodes: []string{"a", "b", "c"}})
+	}
+	for _, node := range []string{"a", "b", "c"} {
+		q, _ := c.agentOn(t, node, t.TempDir())
+		q.SetSpread(ByHash)
+		q.SetSegments(all)
+	}
+	whole := func(but string) func(map[string][]string) bool {
+		return func(held map[string][]string) bool {
+			n := 0
+			for _, segments := range held {
+				n += len(segments)
+			}
+			return n == len(all) && len(held[but]) == 0 && (but != "" || len(held["a"]) > 0 && len(held["b"]) > 0 && len(held["c"]) > 0)
+		}
+	}
+	c.held(t, "spread over all", whole(""))
+	beat(now+20, now, now+20)
+	c.held(t, "without one that is away", whole("b"))
+	c.setAway("a:1", true) // the others elect
+	c.lead("c:1")
+	time.Sleep(4 * time.Second)
+	c.held(t, "where they were: its agent goes on while it can ask the voters", whole("b"))
+	beat(now+40, now+40, now+40)
+	c.held(t, "spread over all again", whole(""))
+	c.setAway("c:1", true)
+	c.held(t, "nowhere without a majority", func(held map[string][]string) bool { return len(held) == 0 })
+	if c.doubled() {
+		t.Error("a gateway was on two at once")
+	}
+}
+
+// held waits until the segments are held as they should be, by node.
+func (c *cluster) held(t *testing.T, what string, ok func(map[string][]string) bool) {
+	t.Helper()
+	now := func() map[string][]string {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		held := make(map[string][]string)
+		for node, list := range c.holders {
+			for _, h := range list {
+				held[node] = append(held[node], h.Segment)
+			}
+		}
+		return held
+	}
+	for limit := time.Now().Add(20 * time.Second); !ok(now()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%s: %v", what, now())
+		}
+	}
+}
+
+func (c *cluster) doubled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.twice
+}

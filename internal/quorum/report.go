@@ -18,8 +18,9 @@ func (a *agent) report(now time.Duration, name func(string) string, trouble stri
 	for _, s := range a.segments {
 		e := gateway.Elected{Segment: s.Name}
 		fresh := a.heard.leader != "" && now < a.heard.sent+a.timing.Lease
-		if fresh {
-			e.Next, e.Why = name(a.heard.leader), "database leader"
+		owner := a.owner(s.Name)
+		if fresh = fresh && owner != ""; fresh {
+			e.Next, e.Why = name(owner), a.why()
 		}
 		c := a.claims[s.Name]
 		switch {
@@ -28,8 +29,8 @@ func (a *agent) report(now time.Duration, name func(string) string, trouble stri
 			e.Left = max(0, c.sent+a.timing.Lease-now)
 			r.Left = max(r.Left, e.Left)
 		case c != nil:
-			e.Why = fmt.Sprintf("database leader, waits %.1f s for a lease that may last", max(0, c.first+a.timing.Lease-now).Seconds())
-		case fresh && a.heard.leader != a.self && now >= a.named+a.timing.Lease:
+			e.Why = fmt.Sprintf(a.why()+", waits %.1f s for a lease that may last", max(0, c.first+a.timing.Lease-now).Seconds())
+		case fresh && owner != a.self && now >= a.named[s.Name].at+a.timing.Lease:
 			e.Holder, e.Left = e.Next, a.heard.sent+a.timing.Lease-now
 		}
 		r.Gateways = append(r.Gateways, e)
@@ -57,7 +58,11 @@ func (a *agent) conditions(now time.Duration, name func(string) string, trouble 
 		add(ConditionAway, "lxd", text)
 	}
 	for _, s := range a.segments {
-		if a.heard.leader == a.self && a.self != "" && !a.takesPart(s.Name) {
+		switch owner := a.owner(s.Name); {
+		case a.spread == ByHash && a.heard.leader != "" && owner == "" && a.takesPart(s.Name):
+			add(gateway.ConditionNoNode, s.Name, "no node can hold the segment's gateway: those that take part are no members of the hypervisors' cluster, "+
+				"or away from it, or drained; frond undrain one")
+		case a.spread != ByHash && owner == a.self && a.self != "" && !a.takesPart(s.Name):
 			add(gateway.ConditionNoNode, s.Name, "no node holds the segment's gateway: the leader of the hypervisors' database, "+
 				name(a.self)+", takes no part in the segment; name it in the segment's nodes, or choose gateways: hash")
 		}

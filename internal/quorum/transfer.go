@@ -49,7 +49,7 @@ func (h *handover) answered(c checked, now time.Duration) {
 // whose agent is not there.
 func (l *loop) transfer(ctx context.Context) {
 	a, h, now := l.agent, &l.handover, l.config.Clock()
-	if a.self == "" || h.busy || now < h.next || now >= a.heard.sent+a.timing.Lease {
+	if a.spread == ByHash || a.self == "" || h.busy || now < h.next || now >= a.heard.sent+a.timing.Lease {
 		return
 	}
 	wire, self, leader := l.wire, a.self, a.heard.leader

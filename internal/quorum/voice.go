@@ -14,6 +14,9 @@ type member interface {
 	Members(context.Context) ([]Member, error)
 	// Transfer has the member, who has to be the leader, hand over to another.
 	Transfer(ctx context.Context, to uint64) error
+	// Registered is what the member, who has to be the leader, reads in the
+	// database of the members.
+	Registered(context.Context) ([]registered, error)
 	Close() error
 }
 
@@ -25,7 +28,9 @@ type answer struct {
 	address string
 	word    word
 	members []Member // nil: it was not asked for them
-	err     error
+	// register is what it has read, if it is the leader and was asked for it.
+	register register
+	err      error
 }
 
 const (
@@ -39,14 +44,14 @@ const (
 // is kept. It is only spoken to by its channels.
 type voice struct {
 	address   string
-	questions chan struct{} // capacity 1
+	questions chan bool // capacity 1: whether it is asked for the register too
 	quit      context.CancelFunc
 }
 
 // ask has the member asked, unless it owes an answer yet.
-func (v *voice) ask() {
+func (v *voice) ask(register bool) {
 	select {
-	case v.questions <- struct{}{}:
+	case v.questions <- register:
 	default:
 	}
 }
@@ -63,10 +68,11 @@ func (v *voice) run(ctx context.Context, open connect, clock func() time.Duratio
 	defer func() { drop() }()
 	told := time.Duration(never)
 	for {
+		var reads bool
 		select {
 		case <-ctx.Done():
 			return
-		case <-v.questions:
+		case reads = <-v.questions:
 		}
 		a := answer{address: v.address}
 		limited, cancel := context.WithTimeout(ctx, answerTime)
@@ -81,6 +87,11 @@ func (v *voice) run(ctx context.Context, open connect, clock func() time.Duratio
 			if a.members, a.err = m.Members(limited); a.err == nil {
 				told = a.word.sent
 			}
+		}
+		if a.err == nil && reads && a.word.leader == v.address {
+			a.register = register{from: v.address, sent: clock()}
+			a.register.members, a.err = m.Registered(limited)
+			a.register.received = clock()
 		}
 		cancel()
 		if a.err != nil {
