@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -227,4 +228,49 @@ func TestLXDStopsOnANode(t *testing.T) {
 		t.Errorf("the gateway is on %s, whose LXD is away", after)
 	}
 	holder.never(t)
+}
+
+// hashed is a document with four elected gateways that LXD's cluster spreads.
+func hashed(document string) string {
+	document = elects(document)
+	for n := range 3 {
+		document += fmt.Sprintf("  s%d: {vni: %d, nodes: [\"leaf*\"], prefix: 172.%d.0.0/24, gateway: {address: 172.%d.0.1, mode: elected}}\n", n+1, 200+n, 17+n, 17+n)
+	}
+	return document + "store: {lxd: {gateways: hash}}\n"
+}
+
+// TestElectedByLXDSpread has gateways be where the database says that members
+// are online: they leave a node that is cut off, and come back, and are never
+// on two.
+func TestElectedByLXDSpread(t *testing.T) {
+	w := populate(t, "spread", SpineLeaf(2, 3), 3, hashed)
+	must(t, w.UpLXD(t.Context(), silent))
+	var all []*holders
+	for n := range 4 {
+		all = append(all, w.watchHolders(netip.AddrFrom4([4]byte{172, byte(16 + n), 0, 1})))
+	}
+	homes := func(but ...string) (nodes []string) {
+		for _, h := range all {
+			nodes = append(nodes, h.one(t, 60*time.Second, but...))
+		}
+		return nodes
+	}
+	before := homes()
+	t.Logf("the gateways are on %v", before)
+	must(t, w.Cut(end(before[0]), End{}))
+	after := homes(before[0])
+	for n := range all {
+		if before[n] != before[0] && after[n] != before[n] {
+			t.Errorf("gateway %d was on %s, which lives, and is on %s", n, before[n], after[n])
+		}
+	}
+	must(t, w.Mend(end(before[0]), End{}))
+	all[0].one(t, 60*time.Second, after[0])
+	if again := homes(); !slices.Equal(again, before) {
+		t.Errorf("they were on %v and are on %v", before, again)
+	}
+	w.says(before[0], "why", func(g status.Gateway) bool { return g.Here && g.Why == "first by hash" && g.LeftSeconds > 0 })
+	for _, h := range all {
+		h.never(t)
+	}
 }

@@ -14,10 +14,24 @@ import (
 // its database with.
 type Dialer struct {
 	Identity Identity
+	agents   *http.Transport // to other agents
 }
 
 // Dial is how the members of a cluster are spoken to that this node's is one of.
-func Dial(p Place) Wire { return Dialer{Identity{p.Dir}} }
+func Dial(p Place) Wire { return newDialer(Identity{p.Dir}) }
+
+func newDialer(i Identity) Dialer {
+	return Dialer{i, &http.Transport{
+		IdleConnTimeout: idleTime / 2, MaxIdleConnsPerHost: 1,
+		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			config, err := i.cluster()
+			if err != nil {
+				return nil, err
+			}
+			return dialTLS(ctx, address, config)
+		},
+	}}
+}
 
 // upgrade is what LXD and Incus want before they speak dqlite
 // (internal/server/cluster/gateway.go in both).

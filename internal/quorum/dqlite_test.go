@@ -21,7 +21,7 @@ func TestMember(t *testing.T) {
 	i := identities(t)
 	e := serve(t, i, nil)
 	e.lead("10.0.200.1:8443")
-	m, err := Dialer{i}.open(t.Context(), e.address)
+	m, err := newDialer(i).open(t.Context(), e.address)
 	must(t, err)
 	defer func() { must(t, m.Close()) }()
 	for _, want := range []string{"10.0.200.1:8443", "", "10.0.200.2:8443"} {
@@ -34,6 +34,14 @@ func TestMember(t *testing.T) {
 	must(t, err)
 	if diff := cmp.Diff([]Member{{7, e.address, Voter}, {8, "10.0.200.2:8443", Spare}}, members); diff != "" {
 		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	for range 2 { // the database is opened once
+		read, err := m.Registered(t.Context())
+		must(t, err)
+		want := []registered{{"lx1", e.address, 1000, ""}, {"lx2", "10.0.200.2:8443", 980, "drained"}}
+		if diff := cmp.Diff(want, read, cmp.AllowUnexported(registered{})); diff != "" {
+			t.Errorf("registered (-want +got):\n%s", diff)
+		}
 	}
 	if err := m.Transfer(t.Context(), 8); err == nil || !strings.Contains(err.Error(), "what is that?") {
 		t.Errorf("a transfer that is refused: %v", err)
@@ -90,7 +98,7 @@ func TestMembersThatAreNone(t *testing.T) {
 			e := serve(t, i, test.talk)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			m, err := Dialer{i}.open(ctx, e.address)
+			m, err := newDialer(i).open(ctx, e.address)
 			if err == nil {
 				defer func() { _ = m.Close() }()
 				var leader string
@@ -109,23 +117,23 @@ func TestMembersThatAreNone(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	i := identities(t)
 	e := serve(t, identities(t), nil)
-	if _, err := (Dialer{i}).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
+	if _, err := newDialer(i).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
 		t.Errorf("another cluster's: %v", err)
 	}
 	e = serve(t, i, nil)
-	m, err := Dialer{i}.open(t.Context(), e.address)
+	m, err := newDialer(i).open(t.Context(), e.address)
 	must(t, err)
 	must(t, m.Close())
 	issue(t, i.Dir, "cluster") // is replaced, and the member does not know yet
-	if _, err := (Dialer{i}).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
+	if _, err := newDialer(i).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
 		t.Errorf("the one before: %v", err)
 	}
 	must(t, os.WriteFile(filepath.Join(i.Dir, "cluster.crt"), []byte("nothing"), 0o600))
-	if _, err := (Dialer{i}).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "is no certificate") {
+	if _, err := newDialer(i).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "is no certificate") {
 		t.Errorf("none: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(i.Dir, "server.key")))
-	if _, err := (Dialer{i}).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "server.key") {
+	if _, err := newDialer(i).open(t.Context(), e.address); err == nil || !strings.Contains(err.Error(), "server.key") {
 		t.Errorf("no key: %v", err)
 	}
 }
@@ -135,8 +143,14 @@ func FuzzReceive(f *testing.F) {
 	f.Add(message(1, number(1), text("10.0.200.1:8443")))
 	f.Add(message(3, number(1), number(7), text("10.0.200.2:8443"), number(2)))
 	f.Add(message(0, number(1), text("no")))
+	f.Add(message(7, number(4), text("a"), text("b"), text("c"), text("d"), number(0x3133), text("lx1"), text("x"), number(1), text(""), number(0xff)))
 	f.Add([]byte("\xff\xff\xff\xff\x01\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, said []byte) {
+		if r, err := receive(bytes.NewReader(said), responseRows); err == nil {
+			if all, err := readRegistered(r); err != nil && all != nil {
+				t.Fatalf("%v and %v", all, err)
+			}
+		}
 		for _, want := range []byte{responseNode, responseNodes, responseEmpty} {
 			r, err := receive(bytes.NewReader(said), want)
 			if (r == nil) != (err != nil) {

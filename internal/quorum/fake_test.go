@@ -143,6 +143,12 @@ func (e *endpoint) dqlite(conn net.Conn, r *bufio.Reader) {
 			_, err = conn.Write(message(1, number(1), text(leader)))
 		case 16: // CLUSTER
 			_, err = conn.Write(message(3, number(2), number(7), text(e.address), number(0), number(8), text("10.0.200.2:8443"), number(2)))
+		case 3: // OPEN
+			_, err = conn.Write(message(4, number(1<<32)))
+		case 9: // QUERY
+			_, err = conn.Write(message(7, number(4), text("name"), text("address"), text("heartbeat"), text("mark"),
+				number(0x3133), text("lx1"), text(e.address), number(1000), text(""),
+				number(0x3133), text("lx2"), text("10.0.200.2:8443"), number(980), text("drained"), number(0xffffffffffffffff)))
 		default:
 			_, err = conn.Write(message(0, number(1), text("what is that?")))
 		}

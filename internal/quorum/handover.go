@@ -26,6 +26,8 @@ const (
 	readyPath   = "/v1/gateways/ready"
 	// handOverTime bounds how long an agent may take to let go.
 	handOverTime = time.Second
+	// idleTime is how long a connection between agents is kept for the next question.
+	idleTime = 10 * time.Second
 	// largestHandOver bounds a question or an answer, in bytes: some thousand
 	// segments.
 	largestHandOver = 256 << 10
@@ -74,16 +76,11 @@ func (d Dialer) ask(ctx context.Context, member, method, path string, body []byt
 	if err != nil {
 		return err
 	}
-	config, err := d.Identity.cluster()
-	if err != nil {
-		return err
-	}
 	request, err := http.NewRequestWithContext(ctx, method, "https://"+address+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}
-	response, err := transport.RoundTrip(request)
+	response, err := d.agents.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("ask the agent at %s: %w", address, err)
 	}
@@ -110,6 +107,7 @@ func (d Dialer) serve(ctx context.Context, member string, local local) error {
 	if err != nil {
 		return err
 	}
+	defer d.agents.CloseIdleConnections()
 	for {
 		err := d.serveOnce(ctx, address, local)
 		if ctx.Err() != nil {
@@ -132,7 +130,7 @@ func (d Dialer) serveOnce(ctx context.Context, address string, local local) erro
 	}
 	server := &http.Server{
 		Handler:           handler(local),
-		ReadHeaderTimeout: handOverTime, ReadTimeout: handOverTime, WriteTimeout: 3 * handOverTime, IdleTimeout: handOverTime,
+		ReadHeaderTimeout: handOverTime, ReadTimeout: handOverTime, WriteTimeout: 3 * handOverTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: 16 << 10,
 		ErrorLog:       log.New(io.Discard, "", 0), // who has no certificate is nobody's business
 	}

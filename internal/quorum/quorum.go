@@ -48,6 +48,7 @@ type Wire interface {
 	open(ctx context.Context, member string) (member, error)
 	release(ctx context.Context, member string, segments []string) (map[string]Token, error)
 	ready(ctx context.Context, member string) error
+	mark(ctx context.Context, name, text string) error
 	serve(ctx context.Context, member string, local local) error
 }
 
@@ -67,6 +68,7 @@ type Quorum struct {
 	releases  chan releasing
 	inherited chan inherited
 	checked   chan checked
+	noted     chan noted
 	quit      chan struct{} // closed when Run ends
 
 	mu       sync.Mutex
@@ -107,7 +109,7 @@ func New(config Config, log *slog.Logger) *Quorum {
 	return &Quorum{
 		config: config, log: log,
 		wishes: make(chan struct{}, 1), releases: make(chan releasing), inherited: make(chan inherited, 1),
-		checked: make(chan checked, 1), quit: make(chan struct{}), left: make(chan struct{}), unready: errNotYet,
+		checked: make(chan checked, 1), noted: make(chan noted, 1), quit: make(chan struct{}), left: make(chan struct{}), unready: errNotYet,
 	}
 }
 
@@ -228,6 +230,7 @@ type loop struct {
 	asking   bool // another agent is asked to let go
 	pending  []releasing
 	handover handover
+	watched  watched
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -254,6 +257,11 @@ func (l *loop) run(ctx context.Context) error {
 				l.log.Debug("the node that held gateways does not say that it has let go", "member", i.question.to, "error", i.err)
 			}
 			l.agent.inherit(i.question, i.tokens, clock())
+		case n := <-l.noted:
+			l.watched.answered(n, clock())
+			if n.err != nil {
+				l.log.Warn("it is not known to others that a node is to have no elected gateways, or may again", "error", n.err)
+			}
 		case c := <-l.checked:
 			l.handover.answered(c, clock())
 			if c.moved && c.err != nil {
@@ -359,6 +367,7 @@ func (l *loop) act(ctx context.Context) time.Duration {
 		l.work.Go(func() { l.inherit(ctx, q) })
 	}
 	l.transfer(ctx)
+	l.watchMembers(ctx)
 	l.publish()
 	return min(a.wake(clock()), l.asksAt)
 }

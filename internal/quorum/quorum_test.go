@@ -88,6 +88,17 @@ func (w wire) ready(_ context.Context, member string) error {
 	return a.Ready()
 }
 
+func (w wire) mark(_ context.Context, name, text string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.register {
+		if w.register[i].name == name {
+			w.register[i].mark = text
+		}
+	}
+	return nil
+}
+
 func (w wire) serve(ctx context.Context, member string, l local) error {
 	set := func(l local) {
 		w.mu.Lock()
@@ -279,7 +290,7 @@ func TestHandOver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
 	work.Go(func() {
-		if err := (Dialer{i}).serve(ctx, member, giving{}); err != nil {
+		if err := newDialer(i).serve(ctx, member, giving{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -288,21 +299,21 @@ func TestHandOver(t *testing.T) {
 	var tokens map[string]Token
 	var err error
 	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		if tokens, err = (Dialer{i}).release(ctx, member, []string{"blue"}); err == nil {
+		if tokens, err = newDialer(i).release(ctx, member, []string{"blue"}); err == nil {
 			break
 		}
 	}
 	if err != nil || tokens["blue"] != (Token{Age: time.Second, Term: 7}) {
 		t.Errorf("%+v, %v", tokens, err)
 	}
-	if _, err := (Dialer{i}).release(ctx, member, nil); err == nil || !strings.Contains(err.Error(), "nothing is asked for") {
+	if _, err := newDialer(i).release(ctx, member, nil); err == nil || !strings.Contains(err.Error(), "nothing is asked for") {
 		t.Errorf("what the agent refuses: %v", err)
 	}
-	if err := (Dialer{i}).ready(ctx, member); err == nil || !strings.Contains(err.Error(), "drained") {
+	if err := newDialer(i).ready(ctx, member); err == nil || !strings.Contains(err.Error(), "drained") {
 		t.Errorf("one that is not ready: %v", err)
 	}
 	other := identities(t)
-	if err := (Dialer{other}).ready(ctx, member); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
+	if err := newDialer(other).ready(ctx, member); err == nil || !strings.Contains(err.Error(), "cluster.crt") {
 		t.Errorf("another cluster's agent: %v", err)
 	}
 	// One with a certificate of its own that knows the cluster's, which anybody can see.
@@ -348,10 +359,12 @@ func TestByHash(t *testing.T) {
 	for i := range 20 {
 		all = append(all, gateway.Segment{Name: fmt.Sprint("s", i), Nodes: []string{"a", "b", "c"}})
 	}
+	agents, stops := make(map[string]*Quorum), make(map[string]func())
 	for _, node := range []string{"a", "b", "c"} {
-		q, _ := c.agentOn(t, node, t.TempDir())
+		q, stop := c.agentOn(t, node, t.TempDir())
 		q.SetSpread(ByHash)
 		q.SetSegments(all)
+		agents[node], stops[node] = q, stop
 	}
 	whole := func(but string) func(map[string][]string) bool {
 		return func(held map[string][]string) bool {
@@ -371,6 +384,16 @@ func TestByHash(t *testing.T) {
 	c.held(t, "where they were: its agent goes on while it can ask the voters", whole("b"))
 	beat(now+40, now+40, now+40)
 	c.held(t, "spread over all again", whole(""))
+	agents["b"].Drain(true)
+	c.held(t, "without one that is drained", whole("b"))
+	agents["b"].Drain(false)
+	c.held(t, "spread over all once more", whole(""))
+	must(t, agents["b"].Leave(t.Context()))
+	c.held(t, "without one that has left", whole("b"))
+	stops["b"]()
+	stops["a"]() // is killed, and its kernel's lifetimes end
+	must(t, addresses{c, "a"}.Set(t.Context(), nil))
+	c.held(t, "without one that has no agent", func(held map[string][]string) bool { return len(held["c"]) == len(all) })
 	c.setAway("c:1", true)
 	c.held(t, "nowhere without a majority", func(held map[string][]string) bool { return len(held) == 0 })
 	if c.doubled() {

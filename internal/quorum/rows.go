@@ -68,6 +68,9 @@ func readRegistered(r *response) ([]registered, error) {
 	var all []registered
 	for r.err == nil {
 		types := r.number() // four bits for each column
+		if r.err != nil {
+			break
+		}
 		switch types & 0xff {
 		case noMoreRows:
 			return all, r.err
