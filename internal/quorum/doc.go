@@ -68,8 +68,20 @@
 // Where the leader's node does not run an agent, has no part in the segments, or
 // is drained, the gateways would be nowhere. Agents beside other voters ask it
 // each second whether it is ready; the first of them for whom it was not for
-// some seconds has the leader transfer to itself. That is all that frond ever
-// tells the database.
+// some seconds has the leader transfer to itself.
+//
+// # By hash
+//
+// With many segments, gateways may be spread over the members (Spread). Who is
+// online, and so who should have which, is a pure function of the database: of
+// its rows alone, and of no reader's clock. The leader reads them, and if a
+// majority names it when asked after that, nobody had been elected before it
+// read: it read what was true then. So each proof says, for each segment, that
+// it was this node's at some moment after S, as a leader's does, and all that
+// follows from it is the same, for each segment by itself.
+//
+// That the node beside a member is drained, or has no agent, has to be in the
+// database too. It is noted on the member, in its configuration.
 //
 // # What remains
 //
