@@ -269,6 +269,17 @@ func TestElectedByLXDSpread(t *testing.T) {
 	if again := homes(); !slices.Equal(again, before) {
 		t.Errorf("they were on %v and are on %v", before, again)
 	}
+	w.drainItself(before[0], true)
+	homes(before[0])
+	if out := w.lxc("cluster show " + before[0]); !strings.Contains(out, "user.frond.gateways: drained") {
+		t.Errorf("it is not noted on the member:\n%s", out)
+	}
+	w.drainItself(before[0], false)
+	all[0].one(t, 60*time.Second, after[0])
+	must(t, w.Kill(t.Context(), before[0])) // and LXD lives
+	homes(before[0])
+	must(t, w.Start(before[0]))
+	all[0].one(t, 60*time.Second, after[0])
 	w.says(before[0], "why", func(g status.Gateway) bool { return g.Here && g.Why == "first by hash" && g.LeftSeconds > 0 })
 	for _, h := range all {
 		h.never(t)

@@ -63,6 +63,7 @@ type simulation struct {
 	stations []*station
 	members  []Member
 	cut      map[[2]int]bool
+	storm    time.Duration // until when leadership is handed over again and again
 	moves    int
 	last     int
 	trail    []string
@@ -98,8 +99,9 @@ func (s *simulation) note(format string, args ...any) {
 // send has a letter on its way for a moment, sometimes a long one.
 func (s *simulation) send(l letter) {
 	delay := time.Duration(s.random.Int64N(int64(4 * time.Millisecond)))
-	if s.random.IntN(50) == 0 {
-		delay = time.Duration(s.random.Int64N(int64(800 * time.Millisecond)))
+	switch late := s.random.IntN(50); {
+	case late == 0, late < 8 && s.now < s.storm:
+		delay = time.Duration(s.random.Int64N(int64(1500 * time.Millisecond)))
 	}
 	l.at = s.now + delay
 	switch l.kind {
@@ -273,6 +275,9 @@ func (s *simulation) holders() (all []int) {
 // run lets time pass. It tells false after two have held the address.
 func (s *simulation) run(d time.Duration) bool {
 	for end := s.now + d; s.now < end; s.now += simulatedStep {
+		if s.now < s.storm && s.random.IntN(160) == 0 {
+			s.transfer(s.leader())
+		}
 		for _, i := range s.random.Perm(len(s.stations)) {
 			s.vote(i)
 			s.act(i)
@@ -300,7 +305,7 @@ func (s *simulation) disturb() {
 	if leader := s.leader(); leader >= 0 && s.random.IntN(2) == 0 {
 		i, st = leader, s.stations[leader]
 	}
-	switch s.random.IntN(7) {
+	switch s.random.IntN(9) {
 	case 0:
 		st.raft.frozen = true
 		s.note("leaf%d's voter stands still", i+1)
@@ -319,14 +324,11 @@ func (s *simulation) disturb() {
 			}
 		}
 		s.note("leaf%d is cut off, one way: %t", i+1, oneWay)
-	case 4: // transfer, and sometimes back at once
-		for to := range s.members {
-			if s.stations[i].raft.leads && to != i {
-				s.send(letter{from: i, to: to, kind: "now", term: st.raft.term})
-				s.note("leaf%d hands over to leaf%d", i+1, to+1)
-				break
-			}
-		}
+	case 4:
+		s.transfer(i)
+	case 7, 8:
+		s.storm = s.now + time.Duration(s.random.Int64N(int64(12*time.Second)))
+		s.note("leadership is handed over again and again")
 	case 5: // the voter starts again: what it said it does not know, its vote it does
 		st.raft.leads, st.raft.leader, st.raft.inbox, st.raft.deadline = false, -1, nil, s.timeout()
 		s.note("leaf%d's voter starts again", i+1)
@@ -338,6 +340,16 @@ func (s *simulation) disturb() {
 		clear(st.words)
 		s.note("leaf%d's agent starts again", i+1)
 	}
+}
+
+// transfer has a leader hand over to any other voter.
+func (s *simulation) transfer(leader int) {
+	if leader < 0 || !s.stations[leader].raft.leads || len(s.members) == 1 {
+		return
+	}
+	to := (leader + 1 + s.random.IntN(len(s.members)-1)) % len(s.members)
+	s.send(letter{from: leader, to: to, kind: "now", term: s.stations[leader].raft.term})
+	s.note("leaf%d hands over to leaf%d", leader+1, to+1)
 }
 
 func (s *simulation) leader() int {
