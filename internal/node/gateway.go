@@ -257,7 +257,27 @@ func (l *loop) describeGateway(s fabric.Segment, report gateway.Report) status.G
 		g.LeftSeconds, g.Score, g.Weight = e.Left.Seconds(), e.Score, e.Weight
 		g.Since = optional(e.Since)
 	}
+	if s.Gateway.Election == fabric.ByLXD && g.Holder == "" {
+		g.Holder = l.announcer(s.Prefix, s.Prefix6)
+	}
 	return g
+}
+
+// announcer is the node whose announcement of one of the prefixes is the best,
+// if its AS is of one node alone. Who has a gateway that LXD's cluster decides
+// about, no store knows.
+func (l *loop) announcer(prefixes ...netip.Prefix) string {
+	for _, prefix := range prefixes {
+		paths := l.table.paths[prefix.Masked()].Paths
+		if len(paths) == 0 || len(paths[0].ASPath) == 0 {
+			continue
+		}
+		as := paths[0].ASPath[len(paths[0].ASPath)-1]
+		if i := slices.IndexFunc(l.plan.Nodes, func(n fabric.Node) bool { return n.ASN == as }); i >= 0 && !l.plan.Nodes[i].InternalPeers {
+			return l.plan.Nodes[i].Name
+		}
+	}
+	return ""
 }
 
 // machine tells this kernel's network namespace apart from any other, of this

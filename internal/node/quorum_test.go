@@ -71,6 +71,13 @@ func TestGatewaysByEither(t *testing.T) {
 			t.Errorf("%+v", g)
 		}
 	}
+	r.voting.report.Gateways[0].Holder = "" // it is elsewhere
+	r.pathsChanged([]bgp.Paths{{Prefix: netip.MustParsePrefix("172.16.0.0/24"), Paths: []bgp.Path{
+		{Peer: netip.MustParseAddr("fe80::1%eth1"), ASPath: []uint32{4200000009, 4200051202}},
+	}}})
+	if g := r.describeGateway(r.plan.Gateways()[0], r.electionReport()); g.Holder != "leaf2" {
+		t.Errorf("leaf2 announces it: %+v", g)
+	}
 	names := func() (names []string) {
 		for _, c := range r.board.Conditions() {
 			names = append(names, c.Name)

@@ -24,12 +24,6 @@ type claim struct {
 	why   string
 }
 
-// since is an owner, and since when it is.
-type since struct {
-	owner string
-	at    time.Duration
-}
-
 // agent decides for one node. It has no clock, no goroutine and no effects:
 // what happens is told to it, and it says what to do.
 type agent struct {
@@ -44,7 +38,6 @@ type agent struct {
 	spread Spread
 	owners map[string]string // by hash: members by segment, of heard
 	heard  round
-	named  map[string]since // whose the gateways should be, by segment
 	claims map[string]*claim
 	former map[string]string // who should have had a segment's gateway before this node
 	going  map[string]*claim // given up, and may be in the kernel yet
@@ -58,7 +51,6 @@ func newAgent(node string, timing gateway.Timing, wall func() time.Time) *agent 
 	return &agent{
 		node: node, timing: timing, wall: wall,
 		claims: make(map[string]*claim), former: make(map[string]string), going: make(map[string]*claim),
-		named:  make(map[string]since),
 		kernel: installed{names: make(map[string]bool), sent: never},
 	}
 }
@@ -79,9 +71,6 @@ func (a *agent) hear(r round, now time.Duration) {
 	}
 	for _, s := range a.segments {
 		owner := a.owner(s.Name)
-		if a.named[s.Name].owner != owner {
-			a.named[s.Name] = since{owner, now}
-		}
 		if owner == a.self && slices.Contains(s.Nodes, a.node) {
 			a.strengthen(s.Name, r.sent, now)
 			continue

@@ -347,7 +347,10 @@ func TestReport(t *testing.T) {
 		t.Errorf("the lease lasts for %s", left)
 	}
 	a.named("b", 6600*ms)
-	check("another does", "node b", "node b", "database leader", 0)
+	check("another does", "", "node b", "database leader", 0)
+	if left := a.report(a.now, name, "").Gateways[0].Left; left != 2900*ms {
+		t.Errorf("the lease of another lasts for %s", left)
+	}
 	a.silent(10000 * ms)
 	check("nobody answers", "", "", "", 1)
 }

@@ -83,6 +83,7 @@ type Quorum struct {
 	left     chan struct{} // closed when nothing is held any more
 
 	refused string // what the kernel said last, so that it is logged once
+	failed  string // why the database was not told something last, as well
 }
 
 type releasing struct {
@@ -259,13 +260,11 @@ func (l *loop) run(ctx context.Context) error {
 			l.agent.inherit(i.question, i.tokens, clock())
 		case n := <-l.noted:
 			l.watched.answered(n, clock())
-			if n.err != nil {
-				l.log.Warn("it is not known to others that a node is to have no elected gateways, or may again", "error", n.err)
-			}
+			l.complain("others do not know which nodes are to have no elected gateways", n.err)
 		case c := <-l.checked:
 			l.handover.answered(c, clock())
-			if c.moved && c.err != nil {
-				l.log.Warn("the hypervisors' database keeps its leader", "error", c.err)
+			if c.moved {
+				l.complain("the hypervisors' database keeps its leader", c.err)
 			}
 		}
 	}
@@ -438,6 +437,18 @@ func (l *loop) name(address string) string {
 		return name
 	}
 	return host
+}
+
+// complain logs why the database was not told something, each thing once.
+func (l *loop) complain(what string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != l.failed {
+		l.log.Warn(what, "error", text)
+	}
+	l.failed = text
 }
 
 // note logs what the kernel has refused, each thing once.

@@ -11,8 +11,8 @@ import (
 // ConditionAway tells that the hypervisors' database does not say who leads.
 const ConditionAway = "gateway-election-away"
 
-// report is what there is to say of the gateways now. name is the node at a
-// member's address.
+// report is what there is to say of the gateways now; who has one that is not
+// here it does not know. name is the node at a member's address.
 func (a *agent) report(now time.Duration, name func(string) string, trouble string) gateway.Report {
 	r := gateway.Report{Gateways: make([]gateway.Elected, 0, len(a.segments)), Holdings: a.holdings(now)}
 	for _, s := range a.segments {
@@ -30,8 +30,8 @@ func (a *agent) report(now time.Duration, name func(string) string, trouble stri
 			r.Left = max(r.Left, e.Left)
 		case c != nil:
 			e.Why = fmt.Sprintf(a.why()+", waits %.1f s for a lease that may last", max(0, c.first+a.timing.Lease-now).Seconds())
-		case fresh && owner != a.self && now >= a.named[s.Name].at+a.timing.Lease:
-			e.Holder, e.Left = e.Next, a.heard.sent+a.timing.Lease-now
+		case fresh && owner != a.self:
+			e.Left = a.heard.sent + a.timing.Lease - now // of whoever it is
 		}
 		r.Gateways = append(r.Gateways, e)
 	}
