@@ -19,35 +19,72 @@ const (
 	markAway    = "away"    // there is no agent that is ready
 )
 
+// noticed is what LXD lets be changed of a member, and answers with in one
+// envelope. All of it has to be given back: what is left out is taken for
+// something to be removed.
+type noticed struct {
+	Metadata struct {
+		Description   string            `json:"description"`
+		Config        map[string]string `json:"config"`
+		FailureDomain string            `json:"failure_domain"`
+		Groups        []string          `json:"groups"`
+		Roles         []string          `json:"roles"`
+	} `json:"metadata"`
+}
+
 // mark notes on a member that its node is not to have gateways, or that it may
-// again for the empty text, by LXD's REST API on this node.
-func (d Dialer) mark(ctx context.Context, member, text string) error {
-	body, err := json.Marshal(map[string]map[string]string{"config": {markKey: text}})
+// again for the empty text, by LXD's REST API on this node. Should somebody else
+// change the member meanwhile, that stays and this is an error.
+func (d Dialer) mark(ctx context.Context, name, text string) error {
+	path := "/1.0/cluster/members/" + url.PathEscape(name)
+	header, body, err := d.rest(ctx, http.MethodGet, path, "", nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("read member %s: %w", name, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPatch, "http://lxd/1.0/cluster/members/"+url.PathEscape(member), bytes.NewReader(body))
+	var m noticed
+	if err := json.Unmarshal(body, &m); err != nil {
+		return fmt.Errorf("read member %s: %w", name, err)
+	}
+	if m.Metadata.Config == nil {
+		m.Metadata.Config = make(map[string]string)
+	}
+	m.Metadata.Config[markKey] = text
+	if text == "" {
+		delete(m.Metadata.Config, markKey)
+	}
+	changed, err := json.Marshal(m.Metadata)
+	if err == nil {
+		_, _, err = d.rest(ctx, http.MethodPut, path, header.Get("ETag"), changed)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("note %q on member %s: %w", text, name, err)
 	}
-	request.Header.Set("Content-Type", "application/json")
+	return nil
+}
+
+// rest asks LXD's REST API on this node.
+func (d Dialer) rest(ctx context.Context, method, path, match string, body []byte) (http.Header, []byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://lxd"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, err
+	}
+	if match != "" {
+		request.Header.Set("If-Match", match)
+	}
 	local := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, "unix", filepath.Join(d.Identity.Dir, "unix.socket"))
 	}}
 	response, err := local.RoundTrip(request)
 	if err != nil {
-		return fmt.Errorf("note %q on member %s: %w", text, member, err)
+		return nil, nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, largestHandOver))
 	if err == nil && response.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", response.Status, clip(string(bytes.TrimSpace(answer))))
 	}
-	if err != nil {
-		return fmt.Errorf("note %q on member %s: %w", text, member, err)
-	}
-	return nil
+	return response.Header, answer, err
 }
 
 // markTime bounds how long LXD may take to note something.

@@ -1,7 +1,6 @@
 package quorum
 
 import (
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -105,10 +104,16 @@ func TestMark(t *testing.T) {
 	var asked []string
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		asked = append(asked, r.Method+" "+r.URL.Path+" "+string(body))
-		if strings.HasSuffix(r.URL.Path, "/lx9") {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/lx9"):
 			w.WriteHeader(http.StatusNotFound)
-			_ = json.NewEncoder(w).Encode(map[string]string{"error": "not found"})
+			_, _ = io.WriteString(w, `{"error": "not found"}`)
+		case r.Method == http.MethodGet:
+			w.Header().Set("ETag", "seven")
+			_, _ = io.WriteString(w, `{"type": "sync", "metadata": {"roles": ["database"], "failure_domain": "here", "description": "",
+				"config": {"user.frond.gateways": "away", "user.other": "1"}, "groups": ["default"], "server_name": "lx1", "status": "Online"}}`)
+		default:
+			asked = append(asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("If-Match")+" "+string(body))
 		}
 	})}
 	done := make(chan struct{})
@@ -116,15 +121,16 @@ func TestMark(t *testing.T) {
 		defer close(done)
 		_ = server.Serve(listener)
 	}()
-	must(t, newDialer(i).mark(t.Context(), "lx1", markAway))
+	must(t, newDialer(i).mark(t.Context(), "lx1", markDrained))
+	must(t, newDialer(i).mark(t.Context(), "lx1", ""))
 	if err := newDialer(i).mark(t.Context(), "lx9", ""); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Errorf("a member that is none: %v", err)
 	}
 	must(t, server.Close())
 	<-done
 	want := []string{
-		`PATCH /1.0/cluster/members/lx1 {"config":{"user.frond.gateways":"away"}}`,
-		`PATCH /1.0/cluster/members/lx9 {"config":{"user.frond.gateways":""}}`,
+		`PUT /1.0/cluster/members/lx1 seven {"description":"","config":{"user.frond.gateways":"drained","user.other":"1"},"failure_domain":"here","groups":["default"],"roles":["database"]}`,
+		`PUT /1.0/cluster/members/lx1 seven {"description":"","config":{"user.other":"1"},"failure_domain":"here","groups":["default"],"roles":["database"]}`,
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("asked (-want +got):\n%s", diff)
