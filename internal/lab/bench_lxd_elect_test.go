@@ -53,7 +53,7 @@ func BenchmarkElectedByLXD(b *testing.B) {
 		b.Run(f.name, func(b *testing.B) {
 			w := w.in(b)
 			var outages, elections, rest []float64
-			for range b.N {
+			for range 5 {
 				before := w.settled()
 				guest := w.guestOn(before, false)
 				w.reachesOut(guest)
@@ -77,4 +77,28 @@ func BenchmarkElectedByLXD(b *testing.B) {
 		})
 	}
 	b.Logf("%d hand-overs, %d looks", holder.handovers(), holder.looks)
+}
+
+// BenchmarkElectedByLXDCost is what it costs to ask the database all the time:
+// the processor time of the agents, of one second, of the leader's node and of
+// another, and what an agent needs beside it where no LXD is.
+func BenchmarkElectedByLXDCost(b *testing.B) {
+	w := votingWorld(b, "bench", 0)
+	leader := w.settled()
+	time.Sleep(10 * time.Second) // for what begins to be over
+	agents := make(map[string]int)
+	for name, node := range map[string]string{"leader": leader, "other": w.elsewhere(leader), "none": "spine1"} {
+		pid, runs := w.AgentPID(node)
+		if !runs {
+			b.Fatalf("no agent runs on %s", node)
+		}
+		agents[name] = pid
+	}
+	before := w.cpu(b, agents)
+	const seconds = 30
+	time.Sleep(seconds * time.Second)
+	for name, spent := range w.cpu(b, agents) {
+		b.ReportMetric(100*(spent-before[name])/seconds, "%-"+name)
+	}
+	b.ReportMetric(0, "ns/op")
 }
