@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -115,10 +116,42 @@ var votingFaults = []struct {
 		func(w *world, node string) { w.drainItself(node, false) }}, true},
 }
 
-// settled waits until all members of the cluster are there and all agents agree
-// on who has the gateway.
+// voting waits until every member of the cluster has a vote: LXD gives it back
+// to one that was away at its next heartbeats, and until then the loss of a
+// second one is that of the majority.
+func (w *world) voting() {
+	w.t.Helper()
+	nodes := w.LXDNodes()
+	var last string
+	for limit := time.Now().Add(2 * time.Minute); time.Now().Before(limit); time.Sleep(200 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+		out, err := w.LXC(ctx, nodes[0], "query", "/1.0/cluster/members?recursion=1")
+		cancel()
+		var members []struct {
+			Status string   `json:"status"`
+			Roles  []string `json:"roles"`
+		}
+		if last = out; err != nil || json.Unmarshal([]byte(out), &members) != nil {
+			continue
+		}
+		voters := 0
+		for _, m := range members {
+			if m.Status == "Online" && slices.Contains(m.Roles, "database") {
+				voters++
+			}
+		}
+		if voters == len(nodes) {
+			return
+		}
+	}
+	w.t.Fatalf("not all members of the cluster have a vote: %s", last)
+}
+
+// settled waits until all members of the cluster vote and all agents agree on
+// who has the gateway.
 func (w *world) settled() string {
 	w.t.Helper()
+	w.voting()
 	var last string
 	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
 		said := map[string]bool{}
