@@ -86,7 +86,7 @@ func TestMembersThatAreNone(t *testing.T) {
 		{"a length without end", "that is none", upgraded("\xff\xff\xff\xff\x01\x00\x00\x00")},
 		{"a text without end", "too short", upgraded(string(message(1, number(1), []byte("xxxxxxxx"))))},
 		{"an empty message", "too short", upgraded(string(message(1)))},
-		{"hangs", "in time", func(conn net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) }},
+		{"hangs", "in time", func(_ net.Conn, r *bufio.Reader) { _, _ = io.Copy(io.Discard, r) }},
 		{"hangs later", "in time", func(conn net.Conn, r *bufio.Reader) {
 			if switched(conn, r) {
 				_, _ = io.Copy(io.Discard, r)

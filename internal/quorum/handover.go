@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -132,7 +132,7 @@ func (d Dialer) serveOnce(ctx context.Context, address string, local local) erro
 		Handler:           handler(local),
 		ReadHeaderTimeout: handOverTime, ReadTimeout: handOverTime, WriteTimeout: 3 * handOverTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       log.New(io.Discard, "", 0), // who has no certificate is nobody's business
+		ErrorLog:       slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // who has no certificate is nobody's business
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS13,
