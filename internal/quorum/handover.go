@@ -3,6 +3,7 @@ package quorum
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,8 +12,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"crypto/tls"
 
 	"golang.org/x/net/netutil"
 )
