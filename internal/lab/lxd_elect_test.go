@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -188,10 +189,12 @@ func TestElectedByLXD(t *testing.T) {
 			}
 			guest := w.guestOn(before, false)
 			w.reachesOut(guest)
+			mend := sync.OnceFunc(func() { f.undo(w, before) })
+			defer mend() // also after a failure, for what follows
 			f.do(w, before)
 			after := holder.one(t, 40*time.Second, before)
 			w.reachesOut(guest)
-			f.undo(w, before)
+			mend()
 			if said := w.settled(); said != after {
 				t.Errorf("it is on %s, and the agents say on %s", after, said)
 			}
