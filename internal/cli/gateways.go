@@ -33,14 +33,24 @@ func renderGateways(answer api.Gateways, v view) string {
 		row := []cell{{text: g.Segment}, {text: g.Mode}, {text: strings.Join(g.Addresses, " ")}, holder(g)}
 		if g.Holder != "" {
 			row = append(row, cell{text: v.since(sinceOf(g))},
-				cell{text: strconv.FormatFloat(g.LeftSeconds, 'f', 1, 64) + "s"}, cell{text: strconv.FormatUint(g.Term, 10)},
-				cell{text: strconv.FormatFloat(g.Score, 'f', 2, 64)}, cell{text: strconv.FormatFloat(g.Weight, 'f', 0, 64)})
+				cell{text: strconv.FormatFloat(g.LeftSeconds, 'f', 1, 64) + "s"}, cell{text: known(g.Term != 0, strconv.FormatUint(g.Term, 10))},
+				cell{text: known(g.Weight != 0, strconv.FormatFloat(g.Score, 'f', 2, 64))},
+				cell{text: known(g.Weight != 0, strconv.FormatFloat(g.Weight, 'f', 0, 64))})
 		} else {
 			row = append(row, cell{}, cell{}, cell{}, cell{}, cell{})
 		}
 		t.add(append(row, cell{text: whyHolder(g)})...)
 	}
 	return t.render(v)
+}
+
+// known is a text, or nothing where it is not known: what LXD decides about has
+// no weight, and another node's term is its own business.
+func known(is bool, text string) string {
+	if is {
+		return text
+	}
+	return ""
 }
 
 func sinceOf(g status.Gateway) time.Time {

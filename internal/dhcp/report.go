@@ -62,7 +62,7 @@ func (a *agent) report(now time.Duration) Report {
 		leasing = true
 		p := Pool{Segment: s.label(), Size: s.pool.usable, Used: s.pool.usable - s.pool.frees}
 		r.Pools = append(r.Pools, p)
-		if !a.synced || p.Used*100 < p.Size*full {
+		if !a.synced || p.Size == 0 || p.Used*100 < p.Size*full {
 			continue
 		}
 		c := status.Condition{

@@ -58,7 +58,7 @@ func decodeDHCP(v value) (*DHCP, bool) {
 		return nil, false
 	}
 	d := &DHCP{
-		Ranges:       required(m, "range", "say which addresses guests get, as in range: 172.16.0.11-172.16.0.254", oneOrMore(addressRange(ipv4, "172.16.0.11-172.16.0.254"))),
+		Ranges:       decodeRanges(m, ipv4, "172.16.0.11-172.16.0.254"),
 		DNS:          optional(m, "dns", nil, list(0, address(anyFamily, "1.1.1.1"))),
 		Search:       optional(m, "search", nil, list(0, domain)),
 		NTP:          optional(m, "ntp", nil, list(0, address(ipv4, "192.0.2.123"))),
@@ -74,6 +74,18 @@ func decodeDHCP(v value) (*DHCP, bool) {
 		d.PortLimit = max(1, sizeOf(d.Ranges)/2)
 	}
 	return d, true
+}
+
+// decodeRanges takes what may be left out only where addresses are reserved.
+func decodeRanges(m mapping, f family, example string) []AddressRange {
+	parse := oneOrMore(addressRange(f, example))
+	if _, reserved := m.values["reservations"]; reserved {
+		return optional(m, "range", nil, parse)
+	}
+	if f == ipv6 {
+		example = `"` + example + `"`
+	}
+	return required(m, "range", "say which addresses guests get, as in range: "+example, parse)
 }
 
 // sizeOf counts the addresses of IPv4 ranges, as far as they are some.

@@ -27,7 +27,7 @@ func decodeDHCP6(v value) (*DHCP6, bool) {
 		return nil, false
 	}
 	return &DHCP6{
-		Ranges:       required(m, "range", `say which addresses guests get, as in range: "fd00:172:16::1:0-fd00:172:16::1:ffff"`, oneOrMore(addressRange(ipv6, "fd00:172:16::1:0-fd00:172:16::1:ffff"))),
+		Ranges:       decodeRanges(m, ipv6, "fd00:172:16::1:0-fd00:172:16::1:ffff"),
 		Lease:        optional(m, "lease", defaultLease, duration(time.Minute, 365*24*time.Hour, time.Second, "10m")),
 		Grace:        optional(m, "grace", defaultGrace, duration(time.Minute, maxGrace, time.Second, "1h")),
 		Reservations: optional(m, "reservations", nil, decodeReservations(decodeReservation6)),

@@ -30,9 +30,10 @@ var sectionOf = map[string]string{
 	"segments.NAME.dhcp.reservations.NAME":  "reservation",
 	"segments.NAME.dhcp6.reservations.NAME": "reservation6",
 
-	"Store":  "store",
-	"Guard":  "guard",
-	"Guests": "guests",
+	"Store":     "store",
+	"store.lxd": "lxd",
+	"Guard":     "guard",
+	"Guests":    "guests",
 }
 
 func reference(t *testing.T) string {

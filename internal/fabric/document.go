@@ -19,7 +19,7 @@ var keysOf = map[string][]string{
 	"node":     {"role", "loopback", "loopback6", "asn", "ports", "reserved_ports", "advertise", "anycast", "uplink"},
 	"uplink":   {"port", "address", "address6", "dhcp", "next_hop", "next_hop6", "masquerade", "preference"},
 	"segment":  {"vni", "nodes", "prefix", "prefix6", "bridge", "mtu", "mac_limit", "gateway", "dhcp", "dhcp6", "dns", "dns_names", "ntp", "ra"},
-	"gateway":  {"address", "address6", "mode", "host_routes", "locality"},
+	"gateway":  {"address", "address6", "mode", "election", "host_routes", "locality"},
 	"dhcp": {
 		"range", "dns", "search", "ntp", "lease", "grace", "routes", "boot_file", "next_server", "reservations", "port_limit",
 	},
@@ -27,7 +27,8 @@ var keysOf = map[string][]string{
 	"route":        {"to", "via"},
 	"reservation":  {"mac", "client_id", "address"},
 	"reservation6": {"mac", "duid", "address"},
-	"store":        {"members", "endpoints", "ca_file", "cert_file", "key_file"},
+	"store":        {"members", "endpoints", "ca_file", "cert_file", "key_file", "lxd"},
+	"lxd":          {"gateways"},
 	"guard":        {"routes", "guests", "strict", "broadcast"},
 	"guests":       {"lxd"},
 }

@@ -119,6 +119,16 @@ const (
 	Elected GatewayMode = "elected"
 )
 
+// Election is who decides which node has an elected gateway.
+type Election string
+
+// The elections: by leases in the store, which is how it is unless the store is
+// LXD, or by the database of the hypervisors' own cluster.
+const (
+	ByStore Election = "store"
+	ByLXD   Election = "lxd"
+)
+
 // Segment is a layer-2 network over the fabric.
 type Segment struct {
 	Name   string
@@ -165,6 +175,7 @@ type Gateway struct {
 	Address  netip.Addr
 	Address6 netip.Addr // zero if the segment has no IPv6 prefix
 	Mode     GatewayMode
+	Election Election // empty unless Mode is elected
 	// HostRoutes has each node announce its own guests' addresses besides the
 	// segment's prefix, so that packets to them come the shortest way.
 	HostRoutes bool

@@ -101,6 +101,7 @@ func decodeGateway(v value) (*Gateway, bool) {
 		Address:    optional(m, "address", netip.Addr{}, address(ipv4, "172.16.0.1")),
 		Address6:   optional(m, "address6", netip.Addr{}, address(ipv6, "fd00:172:16::1")),
 		Mode:       optional(m, "mode", Anycast, choose("mode of a gateway", Anycast, Elected)),
+		Election:   optional(m, "election", "", choose("election", ByStore, ByLXD)),
 		HostRoutes: optional(m, "host_routes", true, value.boolean),
 		Locality:   optional(m, "locality", false, value.boolean),
 	}, true

@@ -21,14 +21,32 @@ const defaultMembers = 3
 
 // Store is the key-value store that elected gateways and DHCP keep their
 // leases in: embedded in the agents of Members, or outside of the fabric at
-// Endpoints.
+// Endpoints. With LXD there is none: the cluster of the hypervisors decides
+// about gateways, and addresses are not lent.
 type Store struct {
+	LXD       *LXD
 	Members   []string // names of nodes, an odd number, in the document's order
 	Endpoints []string // host:port
 	// Of an external store: the CA of its members, and what this fabric's
 	// nodes show them. Full paths; the files are read when they are needed.
 	CAFile, CertFile, KeyFile string
 }
+
+// LXD is how the cluster of LXD or Incus that the nodes are members of decides
+// who has elected gateways.
+type LXD struct {
+	Gateways Spread
+}
+
+// Spread is how elected gateways are spread over the members of a cluster.
+type Spread string
+
+// The spreads: all on the leader of the cluster's database, or each on the
+// member that is online in it and that rendezvous hashing prefers.
+const (
+	OnLeader Spread = "leader"
+	ByHash   Spread = "hash"
+)
 
 // storeChoice is what the document says: a Store, or off.
 type storeChoice struct {
@@ -41,7 +59,7 @@ func decodeStore(v value, nodes []string, dir string) (*storeChoice, bool) {
 		return &storeChoice{off: true}, true
 	}
 	if v.node.Kind != yaml.MappingNode {
-		v.wrong("is neither a mapping nor off", "write {members: [spine1, spine2, leaf1]}, or off, or leave store out")
+		v.wrong("is neither a mapping nor off", "write {members: [spine1, spine2, leaf1]}, {lxd: {}} or off, or leave store out")
 		return nil, false
 	}
 	m, ok := v.object(keysOf["store"])
@@ -51,12 +69,21 @@ func decodeStore(v value, nodes []string, dir string) (*storeChoice, bool) {
 	file := func(v value) (string, bool) { return decodePath(v, dir) }
 	member := func(v value) (string, bool) { return decodeMember(v, nodes) }
 	return &storeChoice{Store: Store{
+		LXD:       optional(m, "lxd", nil, decodeLXD),
 		Members:   optional(m, "members", nil, list(1, member)),
 		Endpoints: optional(m, "endpoints", nil, list(1, endpoint)),
 		CAFile:    optional(m, "ca_file", "", file),
 		CertFile:  optional(m, "cert_file", "", file),
 		KeyFile:   optional(m, "key_file", "", file),
 	}}, true
+}
+
+func decodeLXD(v value) (*LXD, bool) {
+	m, ok := v.object(keysOf["lxd"])
+	if !ok {
+		return nil, false
+	}
+	return &LXD{Gateways: optional(m, "gateways", OnLeader, choose("spread of gateways", OnLeader, ByHash))}, true
 }
 
 func decodeMember(v value, nodes []string) (string, bool) {
@@ -97,7 +124,7 @@ func decodePath(v value, dir string) (string, bool) {
 // NeedsStore names a segment that keeps leases in the store, if there is one.
 func (f *Fabric) NeedsStore() (segment string, needed bool) {
 	for _, s := range f.Segments {
-		if s.DHCP != nil || s.DHCP6 != nil || s.Gateway != nil && s.Gateway.Mode == Elected {
+		if s.DHCP != nil || s.DHCP6 != nil || s.Gateway != nil && s.Gateway.Mode == Elected && s.Gateway.Election == ByStore {
 			return s.Name, true
 		}
 	}
@@ -107,6 +134,11 @@ func (f *Fabric) NeedsStore() (segment string, needed bool) {
 // deriveStore decides which store there is, if any: a fabric that keeps no
 // leases runs none, whatever the document says of it.
 func deriveStore(f *Fabric, said *storeChoice) {
+	deriveElections(f, said)
+	if said != nil && said.LXD != nil {
+		f.Store = &Store{LXD: said.LXD}
+		return
+	}
 	if _, needed := f.NeedsStore(); !needed || said != nil && said.off {
 		return
 	}
@@ -114,8 +146,22 @@ func deriveStore(f *Fabric, said *storeChoice) {
 	if said != nil {
 		*f.Store = said.Store
 	}
-	if f.Store.Members == nil && f.Store.Endpoints == nil {
+	if f.Store.LXD == nil && f.Store.Members == nil && f.Store.Endpoints == nil {
 		f.Store.Members = firstMembers(f.Nodes)
+	}
+}
+
+// deriveElections has elected gateways decided about by what the document says
+// is there.
+func deriveElections(f *Fabric, said *storeChoice) {
+	for _, s := range f.Segments {
+		switch {
+		case s.Gateway == nil || s.Gateway.Mode != Elected || s.Gateway.Election != "":
+		case said != nil && said.LXD != nil:
+			s.Gateway.Election = ByLXD
+		default:
+			s.Gateway.Election = ByStore
+		}
 	}
 }
 
@@ -148,6 +194,10 @@ func validateStore(f *Fabric, said *storeChoice, r *report) {
 		}
 		return
 	}
+	if said.LXD != nil {
+		validateLXD(f, said.Store, r)
+		return
+	}
 	validateMembers(said.Members, r)
 	files := map[string]string{"ca_file": said.CAFile, "cert_file": said.CertFile, "key_file": said.KeyFile}
 	for _, key := range []string{"ca_file", "cert_file", "key_file"} {
@@ -161,6 +211,30 @@ func validateStore(f *Fabric, said *storeChoice, r *report) {
 	}
 	if said.Members != nil && said.Endpoints != nil {
 		r.failField("store.endpoints", "are of an external store, but there are members too", "keep one of the two")
+	}
+}
+
+// validateLXD wants nothing to keep leases where nobody can: the database of
+// the hypervisors is theirs.
+func validateLXD(f *Fabric, said Store, r *report) {
+	others := map[string]bool{"members": said.Members != nil, "endpoints": said.Endpoints != nil,
+		"ca_file": said.CAFile != "", "cert_file": said.CertFile != "", "key_file": said.KeyFile != ""}
+	for _, key := range []string{"members", "endpoints", "ca_file", "cert_file", "key_file"} {
+		if others[key] {
+			r.failField("store."+key, "belongs to a store that keeps leases, but with lxd there is none", "keep one of the two")
+		}
+	}
+	for _, s := range f.Segments {
+		if s.Gateway != nil && s.Gateway.Election == ByStore {
+			r.failField(segmentField(s.Name, "gateway.election"), "there is no store that could decide: store is lxd", "write lxd, or leave election out")
+		}
+		lent := map[string]bool{"dhcp": s.DHCP != nil && len(s.DHCP.Ranges) > 0, "dhcp6": s.DHCP6 != nil && len(s.DHCP6.Ranges) > 0}
+		for _, key := range []string{"dhcp", "dhcp6"} {
+			if lent[key] {
+				r.failField(segmentField(s.Name, key+".range"), "lends addresses, which takes a store that gives each to one guest only: with lxd there is none",
+					"leave range out and reserve addresses, or have a store and write gateway: {election: lxd}")
+			}
+		}
 	}
 }
 

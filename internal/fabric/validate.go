@@ -35,6 +35,7 @@ func validate(f *Fabric, r *report) {
 	validateSegmentNames(f, r)
 	for _, s := range f.Segments {
 		validateGateway(s, r)
+		validateElection(f, s, r)
 		validateDHCP(s, r)
 		validateDHCP6(s, r)
 		validateDNS(s, r)
@@ -226,6 +227,24 @@ func validateGateway(s Segment, r *report) {
 	}
 	check(s.Gateway.Address, s.Prefix, "address", "prefix")
 	check(s.Gateway.Address6, s.Prefix6, "address6", "prefix6")
+}
+
+// validateElection wants whoever decides to be there, and to be asked no more
+// than can be known.
+func validateElection(f *Fabric, s Segment, r *report) {
+	if s.Gateway == nil || s.Gateway.Election == "" {
+		return
+	}
+	field := segmentField(s.Name, "gateway")
+	switch {
+	case s.Gateway.Mode != Elected:
+		r.failField(field+".election", "is of an elected gateway, and this one is on every node", "leave election out, or write mode: elected")
+	case s.Gateway.Election != ByLXD:
+	case s.Gateway.Locality:
+		r.failField(field+".locality", "nodes tell each other of their guests in the store, and lxd decides without it", "leave locality out, or write election: store")
+	case f.Guests.LXD.Off:
+		r.failField("guests.lxd", "is off, but lxd decides who has the gateway of segment "+s.Name, "write auto, or leave guests out")
+	}
 }
 
 // validateDNS wants name servers to be named in one place, and to be others

@@ -245,7 +245,7 @@ func (a *agent) holdings(now time.Duration) []Holding {
 	if !a.holds(now) {
 		return nil
 	}
-	lifetime, before := a.timing.lifetime(a.session.confirmed, now)
+	lifetime, before := a.timing.Lifetime(a.session.confirmed, now)
 	var list []Holding
 	for segment, tenure := range a.view.tenures {
 		revision, released := a.released[segment]
@@ -356,7 +356,7 @@ func (a *agent) wake(now time.Duration) time.Duration {
 	sooner(a.retryAt)
 	sooner(a.kernel.retryAt)
 	sooner(a.session.confirmed + a.timing.Lease - a.timing.Margin)
-	if _, before := a.timing.lifetime(a.session.confirmed, now); before > 0 {
+	if _, before := a.timing.Lifetime(a.session.confirmed, now); before > 0 {
 		sooner(before - pause)
 	}
 	for _, s := range a.view.seen {

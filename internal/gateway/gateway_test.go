@@ -295,7 +295,7 @@ func TestTiming(t *testing.T) {
 		{time.Hour, 0, 0},
 	}
 	for _, test := range tests {
-		if lifetime, before := timing.lifetime(0, test.now); lifetime != test.lifetime || before != test.before {
+		if lifetime, before := timing.Lifetime(0, test.now); lifetime != test.lifetime || before != test.before {
 			t.Errorf("after %s: %s before %s, want %s before %s", test.now, lifetime, before, test.lifetime, test.before)
 		}
 	}

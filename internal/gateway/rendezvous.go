@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // score is weighted rendezvous hashing: of all nodes, each segment prefers the
@@ -24,4 +26,15 @@ func fraction(segment, node string) float64 {
 	const bits = 53 // of a float64's mantissa
 	n := binary.BigEndian.Uint64(sum[:]) >> (64 - bits)
 	return (float64(n) + 0.5) / (1 << bits)
+}
+
+// Prefer returns the node that a segment prefers, all weighing the same; empty
+// if there are none.
+func Prefer(segment string, nodes []string) string {
+	if len(nodes) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(nodes, func(a, b string) int {
+		return cmp.Or(cmp.Compare(score(segment, a, 1), score(segment, b, 1)), cmp.Compare(b, a))
+	})
 }

@@ -162,7 +162,7 @@ func (a *agent) endDead(now time.Duration) (request, bool) {
 
 // take takes what nobody holds and this node should.
 func (a *agent) take(now time.Duration) (request, bool) {
-	if lifetime, _ := a.timing.lifetime(a.session.confirmed, now); lifetime == 0 {
+	if lifetime, _ := a.timing.Lifetime(a.session.confirmed, now); lifetime == 0 {
 		return request{}, false
 	}
 	r := request{kind: takes}
@@ -215,7 +215,7 @@ func (a *agent) batch(k kind, which func(string, entry[tenure]) bool, add func(*
 
 // wish tells holders that this node is ready for what it should have.
 func (a *agent) wish(now time.Duration) (request, bool) {
-	if lifetime, _ := a.timing.lifetime(a.session.confirmed, now); lifetime == 0 {
+	if lifetime, _ := a.timing.Lifetime(a.session.confirmed, now); lifetime == 0 {
 		return request{}, false
 	}
 	mine := encode(wish{Node: a.node, Session: a.session.id})

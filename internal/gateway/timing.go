@@ -47,9 +47,9 @@ func (t Timing) Validate() error {
 	return nil
 }
 
-// lifetime is what an address may be given at a moment (valid_lft, whole
+// Lifetime is what an address may be given at a moment (valid_lft, whole
 // seconds), and until when it may be given just that. 0 is none.
-func (t Timing) lifetime(sent, now time.Duration) (lifetime, before time.Duration) {
+func (t Timing) Lifetime(sent, now time.Duration) (lifetime, before time.Duration) {
 	end := sent + t.Lease - t.Slack
 	lifetime = (end - now).Truncate(time.Second)
 	if lifetime < time.Second {

@@ -232,7 +232,10 @@ func decodeServer(metadata json.RawMessage) (Server, error) {
 			Name      string `json:"server_name"`
 			Clustered bool   `json:"server_clustered"`
 		} `json:"environment"`
-		Auth string `json:"auth"`
+		Auth   string `json:"auth"`
+		Config struct {
+			Address string `json:"cluster.https_address"`
+		} `json:"config"`
 	}
 	if err := json.Unmarshal(metadata, &s); err != nil {
 		return Server{}, fmt.Errorf("read who answers: %w", err)
@@ -245,7 +248,9 @@ func decodeServer(metadata json.RawMessage) (Server, error) {
 	case !ok:
 		return Server{}, errors.New("neither LXD nor Incus answers")
 	}
-	return Server{
-		Product: product, Version: clip(s.Environment.Version), Member: clip(s.Environment.Name), Cluster: s.Environment.Clustered,
-	}, nil
+	server := Server{Product: product, Version: clip(s.Environment.Version), Member: clip(s.Environment.Name), Cluster: s.Environment.Clustered}
+	if server.Cluster {
+		server.Address = clip(s.Config.Address)
+	}
+	return server, nil
 }

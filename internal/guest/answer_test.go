@@ -74,7 +74,7 @@ func TestDecodeOther(t *testing.T) {
 		t.Error(err, diff)
 	}
 	server, err := decodeServer(recorded(t, "server.json"))
-	if want := (Server{Product: "LXD", Version: "5.0.2", Member: "lx1", Cluster: true}); server != want || err != nil {
+	if want := (Server{Product: "LXD", Version: "5.0.2", Member: "lx1", Cluster: true, Address: "10.9.9.1:8443"}); server != want || err != nil {
 		t.Errorf("server: %+v, %v", server, err)
 	}
 	body, err := os.ReadFile("testdata/gone.json")

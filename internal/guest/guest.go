@@ -61,6 +61,7 @@ type Server struct {
 	Version string
 	Member  string // its name in its cluster
 	Cluster bool
+	Address string // of the member in its cluster, host:port
 }
 
 // Here tells whether an instance is on the member itself.

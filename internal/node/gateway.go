@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"frond/internal/fabric"
 	"frond/internal/gateway"
 	"frond/internal/plan"
+	"frond/internal/quorum"
 	"frond/internal/status"
 )
 
@@ -26,9 +28,20 @@ type electedGateways interface {
 	Report() gateway.Report
 }
 
-// heldGateways is what is used of leasedGateways.
+// quorumGateways is what is used of quorum.Quorum.
+type quorumGateways interface {
+	SetPlace(quorum.Place)
+	SetSegments([]gateway.Segment)
+	SetSpread(quorum.Spread)
+	SetNames(map[string]string)
+	Drain(bool)
+	Leave(context.Context) error
+	Report() gateway.Report
+}
+
+// heldGateways is what is used of heldByEither.
 type heldGateways interface {
-	SetSegments([]dataplane.Segment)
+	SetSegments(here []dataplane.Segment, byLXD map[string]bool)
 	Held() map[string]uint32
 	Changed() <-chan struct{}
 }
@@ -36,7 +49,8 @@ type heldGateways interface {
 // gateways is what the loop knows of elected gateways.
 type gateways struct {
 	plan   *plan.Plan        // that told is of
-	told   []gateway.Segment // those of the whole fabric
+	told   []gateway.Segment // those of the whole fabric that the store decides about
+	place  quorum.Place      // of this node's member of the hypervisors' cluster
 	guests map[string]int
 	held   map[string]uint32 // terms of those that this node has, by segment
 	routes []bgp.Route       // that lead to them
@@ -64,9 +78,17 @@ func (l *loop) applyGateways(now time.Time) {
 	}
 	if l.converged || len(l.expected) > 0 { // one that was restarted forwards already
 		if g.plan != l.plan {
-			g.plan, g.told = l.plan, electedSegments(l.plan)
+			g.plan, g.told = l.plan, electedSegments(l.plan, fabric.ByStore)
 			l.elected.SetSegments(g.told)
+			l.held.SetSegments(l.segments.here, byLXD(l.plan))
+			l.quorum.SetSpread(quorum.Spread(l.plan.Spread))
+			l.quorum.SetNames(namesOf(l.plan.Nodes))
+			l.quorum.SetSegments(electedSegments(l.plan, fabric.ByLXD))
 		}
+	}
+	if place := placeOf(l.guests.state); place != g.place {
+		g.place = place
+		l.quorum.SetPlace(place)
 	}
 	if guests := l.guestsOfElected(); !maps.Equal(guests, g.guests) {
 		g.guests = guests
@@ -106,10 +128,11 @@ func (l *loop) electedBridge(prefix netip.Prefix) (string, bool) {
 	return "", false
 }
 
-// electedSegments are all of the fabric, also those that this node has no part in.
-func electedSegments(p *plan.Plan) []gateway.Segment {
+// electedSegments are all of the fabric that an election decides about, also
+// those that this node has no part in.
+func electedSegments(p *plan.Plan, by fabric.Election) []gateway.Segment {
 	var all []gateway.Segment
-	for _, g := range p.Elected() {
+	for _, g := range p.Elected(by) {
 		all = append(all, gateway.Segment{Name: g.Segment, Nodes: g.Nodes, Locality: g.Locality})
 	}
 	return all
@@ -168,22 +191,23 @@ func (l *loop) handOver() {
 		defer close(handed)
 		ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 		defer cancel()
-		if err := l.elected.Leave(ctx); err != nil {
+		if err := errors.Join(l.elected.Leave(ctx), l.quorum.Leave(ctx)); err != nil {
 			l.log.Warn("elected gateways are not handed over, other nodes take them when their lease is over", "error", err)
 		}
 	}()
 }
 
 // gatewayConditions are those that gateway.Report gives, and that of the node.
-var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, gateway.ConditionNameTwice, nodeDrained}
+var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, gateway.ConditionNameTwice, quorum.ConditionAway, nodeDrained}
 
 // nodeDrained tells that the operator wants no elected gateways here.
 const nodeDrained = "node-drained"
 
 func (l *loop) judgeGateways(now time.Time) {
-	report := l.elected.Report()
+	report := l.electionReport()
 	wrong := slices.DeleteFunc(slices.Clone(report.Conditions), func(c status.Condition) bool {
-		return c.Name == gateway.ConditionStoreAway && now.Sub(l.store.Report().Since) < storeGrace
+		return c.Name == gateway.ConditionStoreAway && now.Sub(l.store.Report().Since) < storeGrace ||
+			c.Name == quorum.ConditionAway && now.Sub(l.adoptedAt) < storeGrace
 	})
 	if slices.Contains(report.Drained, l.plan.Node.Name) {
 		wrong = append(wrong, status.Condition{Name: nodeDrained, Subject: l.plan.Node.Name, Severity: status.Warning,
@@ -192,11 +216,20 @@ func (l *loop) judgeGateways(now time.Time) {
 	l.board.Replace(gatewayConditions, wrong)
 }
 
+// electionReport is what both elections say, each of its own gateways.
+func (l *loop) electionReport() gateway.Report {
+	r, other := l.elected.Report(), l.quorum.Report()
+	r.Gateways = slices.Concat(r.Gateways, other.Gateways)
+	r.Drained = slices.Concat(r.Drained, other.Drained)
+	r.Conditions = slices.Concat(r.Conditions, other.Conditions)
+	return r
+}
+
 // Gateways returns the gateways of all segments of the fabric.
 func (n *Node) Gateways() []status.Gateway {
 	var all []status.Gateway
 	n.ask(context.Background(), func(l *loop) {
-		report := l.elected.Report()
+		report := l.electionReport()
 		for _, s := range l.plan.Gateways() {
 			all = append(all, l.describeGateway(s, report))
 		}
@@ -224,37 +257,27 @@ func (l *loop) describeGateway(s fabric.Segment, report gateway.Report) status.G
 		g.LeftSeconds, g.Score, g.Weight = e.Left.Seconds(), e.Score, e.Weight
 		g.Since = optional(e.Since)
 	}
+	if s.Gateway.Election == fabric.ByLXD && g.Holder == "" {
+		g.Holder = l.announcer(s.Prefix, s.Prefix6)
+	}
 	return g
 }
 
-// Drain has elected gateways leave a node and not come back until Undrain, or
-// takes that back. It returns when the store knows; the gateways follow.
-func (n *Node) Drain(ctx context.Context, node string, drained bool) error {
-	var err error
-	if !n.ask(ctx, func(l *loop) { err = l.mayDrain(node) }) {
-		return errStopping(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := n.leases.Commit(ctx, gateway.Drain(node, drained)); err != nil {
-		return fmt.Errorf("tell the store: %w", err)
-	}
-	return nil
-}
-
-func (l *loop) mayDrain(node string) error {
-	if len(l.plan.Elected()) == 0 {
-		return fmt.Errorf("no gateway of this fabric is elected: there is nothing to be moved; those of mode anycast are on every node")
-	}
-	var names []string
-	for _, other := range l.plan.Nodes {
-		if other.Name == node {
-			return nil
+// announcer is the node whose announcement of one of the prefixes is the best,
+// if its AS is of one node alone. Who has a gateway that LXD's cluster decides
+// about, no store knows.
+func (l *loop) announcer(prefixes ...netip.Prefix) string {
+	for _, prefix := range prefixes {
+		paths := l.table.paths[prefix.Masked()].Paths
+		if len(paths) == 0 || len(paths[0].ASPath) == 0 {
+			continue
 		}
-		names = append(names, other.Name)
+		as := paths[0].ASPath[len(paths[0].ASPath)-1]
+		if i := slices.IndexFunc(l.plan.Nodes, func(n fabric.Node) bool { return n.ASN == as }); i >= 0 && !l.plan.Nodes[i].InternalPeers {
+			return l.plan.Nodes[i].Name
+		}
 	}
-	return fmt.Errorf("no node %q: there are %s", node, strings.Join(names, ", "))
+	return ""
 }
 
 // machine tells this kernel's network namespace apart from any other, of this

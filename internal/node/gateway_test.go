@@ -163,7 +163,7 @@ func TestGatewaysInStatus(t *testing.T) {
 	if got := names(); !slices.Equal(got, []string{nodeDrained}) {
 		t.Errorf("conditions at the beginning %v", got)
 	}
-	if err := r.mayDrain("leaf9"); err == nil || err.Error() != `no node "leaf9": there are leaf1, leaf2` {
+	if _, err := r.mayDrain("leaf9"); err == nil || err.Error() != `no node "leaf9": there are leaf1, leaf2` {
 		t.Errorf("drain of nobody: %v", err)
 	}
 }
@@ -188,7 +188,7 @@ func (f *fakeLeaser) Announce(addresses []dataplane.BridgeAddress) error {
 
 func TestLeasedGateways(t *testing.T) {
 	k := &fakeLeaser{}
-	g := newLeasedGateways(k, slog.New(slog.DiscardHandler))
+	g := newLeasedGateways(k, make(chan struct{}, 1), slog.New(slog.DiscardHandler))
 	blue := dataplane.Segment{Name: "blue", Bridge: "br-blue", VNI: 100, Gateway: dataplane.Gateway{Address: netip.MustParsePrefix("172.16.0.1/24"), Elected: true}}
 	address := dataplane.BridgeAddress{Bridge: "br-blue", Prefix: blue.Gateway.Address}
 	g.SetSegments([]dataplane.Segment{blue, {Name: "green", Bridge: "br-green", Gateway: dataplane.Gateway{Address: netip.MustParsePrefix("172.18.0.1/24")}}})
@@ -196,7 +196,7 @@ func TestLeasedGateways(t *testing.T) {
 	others := gateway.Holding{Segment: "red", Lifetime: time.Second, Before: time.Minute, Term: 6}
 	changed := func() bool {
 		select {
-		case <-g.Changed():
+		case <-g.changed:
 			return true
 		default:
 			return false

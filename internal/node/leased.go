@@ -27,7 +27,7 @@ type leaser interface {
 type leasedGateways struct {
 	kernel  leaser
 	log     *slog.Logger
-	changed chan struct{} // Held is another than before
+	changed chan struct{} // capacity 1: Held is another than before
 
 	mu       sync.Mutex
 	segments map[string]dataplane.Segment // those with an elected gateway, by name
@@ -35,9 +35,9 @@ type leasedGateways struct {
 	held     map[string]uint32 // terms; replaced, never changed
 }
 
-func newLeasedGateways(k leaser, log *slog.Logger) *leasedGateways {
+func newLeasedGateways(k leaser, changed chan struct{}, log *slog.Logger) *leasedGateways {
 	return &leasedGateways{
-		kernel: k, log: log, changed: make(chan struct{}, 1),
+		kernel: k, log: log, changed: changed,
 		segments: make(map[string]dataplane.Segment), former: make(map[dataplane.BridgeAddress]struct{}),
 		held: make(map[string]uint32),
 	}
@@ -153,5 +153,39 @@ func (g *leasedGateways) Held() map[string]uint32 {
 	return g.held
 }
 
+// heldByEither are the gateways that the one election decides about and those
+// that the other does. Neither knows of the other's.
+type heldByEither struct {
+	byStore, byLXD *leasedGateways
+	changed        chan struct{}
+}
+
+func newHeldByEither(k leaser, log *slog.Logger) heldByEither {
+	changed := make(chan struct{}, 1)
+	return heldByEither{newLeasedGateways(k, changed, log), newLeasedGateways(k, changed, log), changed}
+}
+
+// SetSegments sets the segments that this node takes part in, and which of them
+// are not for the store to decide about.
+func (h heldByEither) SetSegments(here []dataplane.Segment, byLXD map[string]bool) {
+	var other, rest []dataplane.Segment
+	for _, s := range here {
+		if byLXD[s.Name] {
+			other = append(other, s)
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	h.byStore.SetSegments(rest)
+	h.byLXD.SetSegments(other)
+}
+
+// Held are the terms of the gateways that this node holds, by segment.
+func (h heldByEither) Held() map[string]uint32 {
+	all := maps.Clone(h.byStore.Held())
+	maps.Copy(all, h.byLXD.Held())
+	return all
+}
+
 // Changed delivers after Held has become another.
-func (g *leasedGateways) Changed() <-chan struct{} { return g.changed }
+func (h heldByEither) Changed() <-chan struct{} { return h.changed }

@@ -28,7 +28,9 @@ type parts struct {
 	watch      guestWatch
 	store      storeService
 	elected    electedGateways
+	quorum     quorumGateways
 	held       heldGateways
+	lease      interface{ SetAlone(bool) } // where leases are; what is used of addressStore
 	advertiser advertiser
 	addresses  guestAddresses
 	requests   requestFilter
@@ -329,6 +331,7 @@ func (l *loop) apply(now time.Time) {
 		l.told.discovery = d
 	}
 	l.store.Set(DesiredStore(l.plan, l.pki))
+	l.lease.SetAlone(l.plan.Store == nil)
 	l.network.Set(l.reach())
 	if s := l.sessions(); !reflect.DeepEqual(s, l.told.liveness) {
 		l.liveness.Set(s)

@@ -29,6 +29,7 @@ import (
 	"frond/internal/gateway"
 	"frond/internal/guest"
 	"frond/internal/kernel"
+	"frond/internal/quorum"
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
@@ -75,6 +76,7 @@ type Node struct {
 	first     document
 	leases    gateway.Store  // what elected gateways are kept in; set by Run before anybody can ask
 	addresses guestAddresses // of guests; as before
+	quorum    quorumGateways // as before
 }
 
 var _ api.Backend = (*Node)(nil)
@@ -153,13 +155,19 @@ func (n *Node) Run(ctx context.Context) error {
 	silent := make(chan struct{})
 	leases := store.NewService(n.cfg.Executable, n.cfg.StoreDir, os.Stderr, n.log)
 	n.leases = gatewayStore{leases}
-	held := newLeasedGateways(target, n.log)
+	held := newHeldByEither(target, n.log)
 	elected := gateway.New(gateway.Config{
 		Node: n.first.plan.Node.Name, Machine: machine(), Timing: gateway.DefaultTiming,
-		Store: n.leases, Addresses: held, Clock: gateway.Boottime,
+		Store: n.leases, Addresses: held.byStore, Clock: gateway.Boottime,
 	}, n.log)
+	voting := quorum.New(quorum.Config{
+		Node: n.first.plan.Node.Name, Machine: machine(), Dir: filepath.Dir(n.cfg.Socket), Timing: quorum.DefaultTiming, Addresses: held.byLXD, Clock: gateway.Boottime, Wire: quorum.Dial,
+	}, n.log)
+	voting.Drain(n.wasDrained())
+	n.quorum = voting
+	lease := newAddressStore(dhcpStore{leases})
 	addresses := dhcp.New(dhcp.Config{
-		Node: n.first.plan.Node.Name, Store: dhcpStore{leases}, Wire: guests, Clock: gateway.Boottime,
+		Node: n.first.plan.Node.Name, Store: lease, Wire: guests, Clock: gateway.Boottime,
 	}, n.log)
 	n.addresses = addresses
 	routers := advertise.New(guests, n.log)
@@ -171,7 +179,7 @@ func (n *Node) Run(ctx context.Context) error {
 	free := make(chan struct{})
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
-		store: leases, elected: elected, held: held,
+		store: leases, elected: elected, quorum: voting, held: held, lease: lease,
 		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, rules: requestRules, network: network,
 		nameServer: names,
 		hypervisor: instances,
@@ -199,7 +207,10 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		defer close(free)
-		return part(holding, "elected gateways", elected.Run)()
+		electing, holding := errgroup.WithContext(holding)
+		electing.Go(part(holding, "elected gateways", elected.Run))
+		electing.Go(part(holding, "gateways elected by LXD", voting.Run))
+		return electing.Wait()
 	})
 	group.Go(func() error {
 		defer stop()

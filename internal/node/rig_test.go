@@ -16,6 +16,7 @@ import (
 	"frond/internal/fabric"
 	"frond/internal/gateway"
 	"frond/internal/plan"
+	"frond/internal/quorum"
 	"frond/internal/ra"
 	"frond/internal/status"
 	"frond/internal/store"
@@ -57,6 +58,7 @@ type rig struct {
 	watch   *fakeWatch
 	store   *fakeStore
 	gates   *fakeGateways
+	voting  *fakeQuorum
 	routers *fakeAdvertiser
 	way     *fakeUplink
 	nat     *fakeNAT
@@ -76,12 +78,12 @@ func newRig(t *testing.T) *rig {
 	r.bgp = &fakeSpeaker{rig: r, events: make(chan bgp.Event)}
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
-	r.gates = &fakeGateways{changed: make(chan struct{}, 1)}
+	r.gates, r.voting = &fakeGateways{changed: make(chan struct{}, 1)}, &fakeQuorum{}
 	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
 	r.network, r.hyper = &fakeNetwork{}, &fakeHypervisor{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
-		store: r.store, elected: r.gates, held: fakeHeld{r.gates},
+		store: r.store, elected: r.gates, quorum: r.voting, held: fakeHeld{r.gates}, lease: newAddressStore(nil),
 		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
 		network: r.network, nameServer: r.dns, hypervisor: r.hyper,
 	}
@@ -319,6 +321,7 @@ type fakeGateways struct {
 
 	changed chan struct{}
 	here    []dataplane.Segment
+	byLXD   map[string]bool
 	held    map[string]uint32
 }
 
@@ -338,11 +341,36 @@ func (f *fakeGateways) Leave(ctx context.Context) error {
 	}
 }
 
+// fakeQuorum notes what LXD's cluster decides about, and says what it decided.
+type fakeQuorum struct {
+	place    quorum.Place
+	segments []gateway.Segment
+	spread   quorum.Spread
+	names    map[string]string
+	drained  bool
+	left     bool
+	report   gateway.Report
+}
+
+func (f *fakeQuorum) SetPlace(p quorum.Place)         { f.place = p }
+func (f *fakeQuorum) SetSegments(s []gateway.Segment) { f.segments = s }
+func (f *fakeQuorum) SetSpread(s quorum.Spread)       { f.spread = s }
+func (f *fakeQuorum) SetNames(n map[string]string)    { f.names = n }
+func (f *fakeQuorum) Drain(drained bool)              { f.drained = drained }
+func (f *fakeQuorum) Report() gateway.Report          { return f.report }
+
+func (f *fakeQuorum) Leave(context.Context) error {
+	f.left = true
+	return nil
+}
+
 type fakeHeld struct{ *fakeGateways }
 
-func (f fakeHeld) SetSegments(s []dataplane.Segment) { f.here = s }
-func (f fakeHeld) Held() map[string]uint32           { return f.held }
-func (f fakeHeld) Changed() <-chan struct{}          { return f.changed }
+func (f fakeHeld) SetSegments(s []dataplane.Segment, byLXD map[string]bool) {
+	f.here, f.byLXD = s, byLXD
+}
+func (f fakeHeld) Held() map[string]uint32  { return f.held }
+func (f fakeHeld) Changed() <-chan struct{} { return f.changed }
 
 // fakeUplink notes what is watched.
 type fakeUplink struct{ desired uplink.Desired }

@@ -111,7 +111,7 @@ func (l *loop) tellSegments(here []dataplane.Segment) {
 	s.stations.SetSegments(here)
 	l.overlay.SetSegments(here)
 	l.watch.SetSegments(here)
-	l.held.SetSegments(here)
+	l.held.SetSegments(here, byLXD(l.plan))
 	l.tellHeld()
 }
 

@@ -29,8 +29,9 @@ type Plan struct {
 	// Addresses are the host prefixes on lo: loopbacks and anycast ones,
 	// sorted, each once.
 	Addresses  []netip.Prefix
-	Store      *Store  // nil where the fabric runs none
-	Uplink     *Uplink // nil where the node is no exit, or one without
+	Store      *Store        // nil where the fabric runs none
+	Spread     fabric.Spread // of the gateways that the hypervisors' cluster decides about
+	Uplink     *Uplink       // nil where the node is no exit, or one without
 	Guard      Guard
 	Hypervisor fabric.Hypervisor
 
@@ -61,6 +62,7 @@ func For(f *fabric.Fabric, node string) (*Plan, error) {
 	}
 	p.loopback = loopbackOfAS(f.Nodes)
 	p.Store = storeOf(f, n.Name)
+	p.Spread = spreadOf(f)
 	p.Uplink = uplinkOf(f, n)
 	p.Guard = guardOf(f, n)
 	p.segments = segmentsOf(f, n.Name)

@@ -67,12 +67,12 @@ func gateway(s fabric.Segment) dataplane.Gateway {
 // Gateways are the segments of the whole fabric that have a gateway.
 func (p *Plan) Gateways() []fabric.Segment { return p.gateways }
 
-// Elected are the gateways of the whole fabric that are on one node at a time:
-// every node has to see the same election.
-func (p *Plan) Elected() []ElectedGateway {
+// Elected are the gateways of the whole fabric that are on one node at a time,
+// and that an election decides about: every node has to see the same one.
+func (p *Plan) Elected(by fabric.Election) []ElectedGateway {
 	var all []ElectedGateway
 	for _, s := range p.gateways {
-		if s.Gateway.Mode == fabric.Elected {
+		if s.Gateway.Mode == fabric.Elected && s.Gateway.Election == by {
 			all = append(all, ElectedGateway{Segment: s.Name, Nodes: s.Nodes, Locality: s.Gateway.Locality})
 		}
 	}

@@ -24,8 +24,17 @@ type StoreMember struct {
 	Address netip.Addr
 }
 
+// spreadOf is how the hypervisors' cluster spreads the gateways that it decides
+// about, which it may beside a store too.
+func spreadOf(f *fabric.Fabric) fabric.Spread {
+	if f.Store != nil && f.Store.LXD != nil {
+		return f.Store.LXD.Gateways
+	}
+	return fabric.OnLeader
+}
+
 func storeOf(f *fabric.Fabric, node string) *Store {
-	if f.Store == nil {
+	if f.Store == nil || f.Store.LXD != nil {
 		return nil
 	}
 	s := &Store{

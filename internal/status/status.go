@@ -128,7 +128,8 @@ type Gateway struct {
 	Addresses []string `json:"addresses"`
 	Here      bool     `json:"here"` // this node has it
 
-	// Of an elected one, as far as this node knows by the store.
+	// Of an elected one, as far as this node knows by the store, or by the database
+	// of the hypervisors' cluster.
 	Holder      string     `json:"holder,omitempty"` // empty: nobody
 	Next        string     `json:"next,omitempty"`   // who should have it: another than the holder while it moves
 	Since       *time.Time `json:"since,omitempty"`

@@ -1,0 +1,263 @@
+package quorum
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"frond/internal/gateway"
+)
+
+// claim is how far this node is with a gateway that should be its own.
+type claim struct {
+	// first is when the answer came by which the gateway was this node's, with
+	// no gap since in which it can have been another's.
+	first time.Duration
+	// sent is when the last question was sent that was answered so. Until a
+	// lease after that, no other node holds the gateway.
+	sent time.Duration
+	// held tells that no lease of another node can last: this one may act.
+	held  bool
+	asked time.Duration // when the holder before was last asked to let go
+	term  uint64
+	since time.Time
+	why   string
+}
+
+// agent decides for one node. It has no clock, no goroutine and no effects:
+// what happens is told to it, and it says what to do.
+type agent struct {
+	node     string
+	timing   gateway.Timing
+	wall     func() time.Time
+	segments []gateway.Segment
+	self     string // address of this node's member; empty: it is not known yet
+	drained  bool
+	leaving  bool
+
+	spread Spread
+	owners map[string]string // by hash: members by segment, of heard
+	heard  round
+	claims map[string]*claim
+	former map[string]string // who should have had a segment's gateway before this node
+	going  map[string]*claim // given up, and may be in the kernel yet
+	kernel installed
+}
+
+// never is long before the clock began.
+const never = -1 << 60
+
+func newAgent(node string, timing gateway.Timing, wall func() time.Time) *agent {
+	return &agent{
+		node: node, timing: timing, wall: wall,
+		claims: make(map[string]*claim), former: make(map[string]string), going: make(map[string]*claim),
+		kernel: installed{names: make(map[string]bool), sent: never},
+	}
+}
+
+// longestGap is how long after a question another node can have been elected,
+// and this one again, without any effect: none acts before its claim is as old.
+func (a *agent) longestGap() time.Duration { return 2*a.timing.Renew + a.timing.Margin }
+
+// shortestTenure is how long a node has to be the leader at least before the
+// kernel takes an address from it, if it has to wait for the lease of another.
+func (a *agent) shortestTenure() time.Duration { return time.Second + a.timing.Slack }
+
+// hear takes in what the voters say now.
+func (a *agent) hear(r round, now time.Duration) {
+	a.heard = r
+	if r.leader == "" || now >= r.sent+a.timing.Lease {
+		return // nothing is known, which changes nothing
+	}
+	for _, s := range a.segments {
+		owner := a.owner(s.Name)
+		if owner == a.self && slices.Contains(s.Nodes, a.node) {
+			a.strengthen(s.Name, r.sent, now)
+			continue
+		}
+		if owner != a.self && owner != "" {
+			a.former[s.Name] = owner
+		}
+		if c := a.claims[s.Name]; c != nil && !c.held {
+			delete(a.claims, s.Name)
+		}
+	}
+}
+
+// owner is the address of the member whose node should have a segment's gateway.
+func (a *agent) owner(segment string) string {
+	if a.spread == ByHash {
+		return a.owners[segment]
+	}
+	return a.heard.leader
+}
+
+// why is what that follows from.
+func (a *agent) why() string {
+	if a.spread == ByHash {
+		return "first by hash"
+	}
+	return "database leader"
+}
+
+// strengthen takes in an answer by which a segment's gateway is this node's.
+func (a *agent) strengthen(segment string, sent, now time.Duration) {
+	c := a.claims[segment]
+	if c != nil && sent <= c.sent {
+		return // was known
+	}
+	if c != nil && (c.held && now < c.sent+a.shortestTenure() || !c.held && now < c.sent+a.longestGap()) {
+		c.sent = sent
+		return
+	}
+	if c != nil && c.held {
+		a.going[segment] = c
+	}
+	delete(a.claims, segment)
+	if !a.retires() {
+		a.claims[segment] = &claim{first: now, sent: sent, asked: never}
+	}
+}
+
+// retires tells that nothing more is to come here.
+func (a *agent) retires() bool { return a.drained || a.leaving }
+
+// settle begins and ends what is due.
+func (a *agent) settle(now time.Duration) {
+	for segment, c := range a.claims {
+		switch {
+		case c.held && (now >= c.sent+a.timing.Lease-a.timing.Margin || !a.takesPart(segment)):
+			a.giveUp(segment)
+		case !c.held && (now >= c.sent+a.longestGap() || a.retires() || !a.takesPart(segment)):
+			delete(a.claims, segment)
+		case !c.held && now >= c.first+a.timing.Lease && a.isFresh(c, now):
+			a.take(c, 0)
+		}
+	}
+}
+
+func (a *agent) giveUp(segment string) {
+	a.going[segment] = a.claims[segment]
+	delete(a.claims, segment)
+}
+
+// isFresh tells that the kernel can be given an address by the claim.
+func (a *agent) isFresh(c *claim, now time.Duration) bool {
+	lifetime, _ := a.timing.Lifetime(c.sent, now)
+	return lifetime > 0
+}
+
+// take makes a gateway this node's. Its term is a time, as package gateway's
+// is, but higher than the one before where that is known.
+func (a *agent) take(c *claim, before uint64) {
+	now := a.wall()
+	c.held, c.since, c.why = true, now, a.why()
+	c.term = max(before+1, uint64(max(now.Unix(), 0)))
+}
+
+func (a *agent) takesPart(segment string) bool {
+	i := slices.IndexFunc(a.segments, func(s gateway.Segment) bool { return s.Name == segment })
+	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
+}
+
+// holds tells that any gateway is this node's.
+func (a *agent) holds() bool {
+	for _, c := range a.claims {
+		if c.held {
+			return true
+		}
+	}
+	return false
+}
+
+// question is a request to let go of gateways.
+type question struct {
+	to       string // member
+	segments []string
+	asked    time.Duration
+}
+
+// questionPause is how long after one question the next may be sent.
+const questionPause = 400 * time.Millisecond
+
+// ask has the holder before let go, where its lease may last yet.
+func (a *agent) ask(now time.Duration) (question, bool) {
+	q := question{asked: now}
+	for _, segment := range slices.Sorted(maps.Keys(a.claims)) {
+		c, former := a.claims[segment], a.former[segment]
+		if c.held || former == "" || c.sent < c.first+a.longestGap() || now < c.asked+questionPause || q.to != "" && q.to != former {
+			continue
+		}
+		c.asked, q.to = now, former
+		q.segments = append(q.segments, segment)
+	}
+	return q, q.to != ""
+}
+
+// Token is what a node says that has let go of a gateway: nobody else hears it.
+type Token struct {
+	// Age is how long ago the last question was sent by whose answer it held.
+	Age  time.Duration `json:"age"`
+	Term uint64        `json:"term"`
+}
+
+// inherit takes in the answer to a question.
+func (a *agent) inherit(q question, tokens map[string]Token, now time.Duration) {
+	for _, segment := range q.segments {
+		t, ok := tokens[segment]
+		c := a.claims[segment]
+		// What it held ended before it said so, and nobody who was elected after
+		// that can hold anything before shortestTenure has passed.
+		if ok && c != nil && !c.held && !a.retires() && c.first+a.longestGap() <= q.asked && c.sent >= c.first+a.longestGap() &&
+			t.Age >= 0 && now < q.asked-t.Age+a.shortestTenure() && a.isFresh(c, now) {
+			a.take(c, t.Term)
+		}
+	}
+}
+
+// letGo gives up gateways of which another node says that they are its own.
+func (a *agent) letGo(segments []string, now time.Duration) {
+	for _, segment := range segments {
+		if c := a.claims[segment]; c != nil && c.held && now < c.sent+a.timing.Lease-a.timing.Margin {
+			a.giveUp(segment)
+		}
+	}
+}
+
+// tokens are for those of the segments that were given up, once the kernel has
+// let go of all. Each is given once.
+func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Token, ready bool) {
+	all = make(map[string]Token)
+	for _, segment := range segments {
+		if !a.kernel.known || a.kernel.names[segment] {
+			return nil, false
+		}
+		if c := a.going[segment]; c != nil {
+			all[segment] = Token{Age: now - c.sent, Term: c.term}
+		}
+	}
+	for segment := range all {
+		delete(a.going, segment)
+	}
+	return all, true
+}
+
+// hasLeft tells that nothing is left to hand over.
+func (a *agent) hasLeft() bool {
+	return !a.holds() && len(a.kernel.names) == 0 && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
+}
+
+// unready tells why no gateway is to come here, if none is.
+func (a *agent) unready() error {
+	switch {
+	case a.self == "":
+		return errNotYet
+	case a.leaving:
+		return errEnded
+	case a.drained:
+		return errDrained
+	case !a.takesPartInAny():
+		return errNoPart
+	}
+	return nil
+}

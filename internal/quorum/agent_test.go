@@ -1,0 +1,356 @@
+package quorum
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"frond/internal/gateway"
+)
+
+const ms = time.Millisecond
+
+// three are the voters of a cluster, and two members that are none.
+func three() []Member {
+	return []Member{{1, "a", Voter}, {2, "b", Voter}, {3, "c", Voter}, {4, "d", StandBy}, {5, "e", Spare}}
+}
+
+func TestTally(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		members []Member
+		words   map[string]word
+		want    round
+	}{
+		{"nobody has said anything", three(), nil, round{}},
+		{"the leader alone", three(), map[string]word{"a": {"a", 9}}, round{}},
+		{"a majority counts from its first question", three(), map[string]word{"a": {"a", 9}, "b": {"a", 5}}, round{"a", 5}},
+		{"the latest that are a majority", three(), map[string]word{"a": {"a", 9}, "b": {"a", 5}, "c": {"a", 7}}, round{"a", 7}},
+		{"without the leader's own word", three(), map[string]word{"b": {"a", 5}, "c": {"a", 7}}, round{"a", 5}},
+		{"two that claim it", three(), map[string]word{"a": {"a", 9}, "b": {"b", 9}, "c": {"", 9}}, round{}},
+		{"one of two is believed", three(), map[string]word{"a": {"a", 9}, "b": {"b", 8}, "c": {"b", 7}}, round{"b", 7}},
+		{"those without a vote say nothing", three(), map[string]word{"a": {"a", 9}, "d": {"a", 9}, "e": {"a", 9}}, round{}},
+		{"a leader without a vote", three(), map[string]word{"a": {"d", 9}, "b": {"d", 9}}, round{}},
+		{"strangers", three(), map[string]word{"a": {"x", 9}, "b": {"x", 9}, "x": {"x", 9}}, round{}},
+		{"half is no majority", append(three(), Member{6, "f", Voter}), map[string]word{"a": {"a", 9}, "b": {"a", 9}}, round{}},
+		{"the only one", []Member{{1, "a", Voter}}, map[string]word{"a": {"a", 9}}, round{"a", 9}},
+		{"no members are known", nil, map[string]word{"a": {"a", 9}}, round{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := tally(test.members, test.words); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// alone is an agent that hears itself named, each question answered at once.
+type alone struct {
+	*agent
+	t   *testing.T
+	now time.Duration
+}
+
+func newAlone(t *testing.T) *alone {
+	a := newAgent("leaf1", DefaultTiming, func() time.Time { return time.Unix(1000, 0) })
+	a.self = "a"
+	a.segments = []gateway.Segment{{Name: "blue", Nodes: []string{"leaf1", "leaf2"}}, {Name: "red", Nodes: []string{"leaf2"}}}
+	return &alone{a, t, 0}
+}
+
+// named has a leader be named until then.
+func (a *alone) named(leader string, until time.Duration) {
+	for ; a.now < until; a.now += 100 * ms {
+		a.hear(round{leader, a.now}, a.now)
+		a.step()
+	}
+}
+
+// silent has nobody answer until then.
+func (a *alone) silent(until time.Duration) {
+	for ; a.now < until; a.now += 100 * ms {
+		a.step()
+	}
+}
+
+func (a *alone) step() {
+	a.settle(a.now)
+	if list, due := a.due(a.now); due {
+		a.acknowledge(list, nil, a.now)
+	}
+}
+
+func (a *alone) holding(what string, want bool) {
+	a.t.Helper()
+	if got := len(a.holdings(a.now)) == 1; got != want {
+		a.t.Errorf("%s: holds is %t after %s", what, got, a.now)
+	}
+}
+
+func TestClaim(t *testing.T) {
+	t.Run("waits for a lease", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3000*ms)
+		a.holding("a lease may last", false)
+		a.named("a", 3200*ms)
+		a.holding("none can last", true)
+		want := []gateway.Holding{{Segment: "blue", Lifetime: time.Second, Before: 3100*ms + 900*ms, Term: 1000, Since: time.Unix(1000, 0), Why: "database leader"}}
+		if diff := cmp.Diff(want, a.holdings(a.now)); diff != "" {
+			t.Errorf("holdings (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("begins anew after a gap", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 2500*ms)
+		a.silent(3000 * ms) // the last question that was answered was sent at 2.4 s
+		a.named("a", 5900*ms)
+		a.holding("another may have been leader at 2.5 s", false)
+		a.named("a", 6200*ms)
+		a.holding("a lease after the gap", true)
+	})
+	t.Run("a short gap is none", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 2500*ms)
+		a.silent(2800 * ms)
+		a.named("a", 3200*ms)
+		a.holding("a lease", true)
+	})
+	t.Run("ends when another is named", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 2500*ms)
+		a.named("b", 2600*ms)
+		a.named("a", 5500*ms)
+		a.holding("another was leader", false)
+		a.named("a", 5900*ms)
+		a.holding("a lease after that", true)
+	})
+	t.Run("ends with its lease", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		a.silent(6300 * ms) // the last question was sent at 3.4 s
+		a.holding("the lease lasts", true)
+		if h := a.holdings(a.now); h[0].Lifetime != 0 {
+			t.Errorf("the kernel is given %s when nobody has answered for long", h[0].Lifetime)
+		}
+		a.silent(6400 * ms)
+		a.holding("the lease is over", false)
+		a.named("a", 9300*ms)
+		a.holding("named again, a lease of another may last", false)
+	})
+	t.Run("old words prolong nothing", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		for ; a.now < 6400*ms; a.now += 100 * ms {
+			a.hear(round{"a", 3400 * ms}, a.now)
+			a.step()
+		}
+		a.holding("the lease is over", false)
+	})
+	t.Run("a holder goes on after a moment of silence", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		a.silent(5400 * ms)
+		a.named("a", 6700*ms)
+		a.holding("named again before another can have waited", true)
+	})
+	t.Run("a holder waits after a long silence", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		a.silent(5600 * ms)
+		a.named("a", 8500*ms)
+		a.holding("another may have waited", false)
+		a.named("a", 8800*ms)
+		a.holding("a lease after that", true)
+	})
+	t.Run("keeps what it has while another is named, for its lease", func(t *testing.T) {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		a.named("b", 6200*ms)
+		a.holding("until it is asked", true)
+		a.named("b", 6400*ms)
+		a.holding("the lease is over", false)
+	})
+	for name, retire := range map[string]func(*agent){
+		"drained":          func(a *agent) { a.drained = true },
+		"leaving":          func(a *agent) { a.leaving = true },
+		"takes no part":    func(a *agent) { a.segments[0].Nodes = []string{"leaf2"} },
+		"no such segments": func(a *agent) { a.segments = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAlone(t)
+			retire(a.agent)
+			a.named("a", 6000*ms)
+			a.holding("it never claims", false)
+			if a.unready() == nil {
+				t.Error("it is ready")
+			}
+		})
+	}
+}
+
+func TestTokens(t *testing.T) {
+	giver := func(t *testing.T) *alone {
+		a := newAlone(t)
+		a.named("a", 3500*ms)
+		return a
+	}
+	t.Run("are given once, when the kernel has let go", func(t *testing.T) {
+		a := giver(t)
+		a.letGo([]string{"blue", "red", "none"}, a.now)
+		if _, ready := a.tokens([]string{"blue"}, a.now); ready {
+			t.Error("the kernel has it yet")
+		}
+		a.step()
+		for _, want := range []map[string]Token{{"blue": {100 * ms, 1000}}, {}} {
+			if got, ready := a.tokens([]string{"blue", "red", "none"}, a.now); !ready || !cmp.Equal(got, want) {
+				t.Errorf("%+v (%t), want %+v", got, ready, want)
+			}
+		}
+		a.named("a", 6400*ms)
+		a.holding("it waits as everybody does", false)
+	})
+	t.Run("are not given while the kernel refuses", func(t *testing.T) {
+		a := giver(t)
+		a.letGo([]string{"blue"}, a.now)
+		list, _ := a.due(a.now)
+		a.acknowledge(list, errors.New("no"), a.now)
+		if _, ready := a.tokens([]string{"blue"}, a.now); ready {
+			t.Error("a token for what may be there")
+		}
+		if _, due := a.due(a.now); due {
+			t.Error("tries again at once")
+		}
+		if list, due := a.due(a.now + pause); !due || len(list) > 0 {
+			t.Errorf("does not try again: %v", list)
+		}
+	})
+
+	heir := func(t *testing.T) *alone {
+		a := newAlone(t)
+		a.named("b", 1000*ms)
+		return a
+	}
+	t.Run("are asked for when the claim is old enough", func(t *testing.T) {
+		a := heir(t)
+		a.named("a", 1500*ms)
+		if q, ok := a.ask(a.now); ok {
+			t.Errorf("asks too early: %+v", q)
+		}
+		a.named("a", 1600*ms)
+		want := question{"b", []string{"blue"}, a.now}
+		if got, ok := a.ask(a.now); !ok || !cmp.Equal(got, want, cmp.AllowUnexported(question{})) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if _, ok := a.ask(a.now + questionPause - 1); ok {
+			t.Error("asks again at once")
+		}
+		if _, ok := a.ask(a.now + questionPause); !ok {
+			t.Error("does not ask again")
+		}
+	})
+	token := map[string]Token{"blue": {300 * ms, 2000}}
+	for _, test := range []struct {
+		name   string
+		change func(*alone, *question) map[string]Token
+		want   bool
+	}{
+		{"in time", func(*alone, *question) map[string]Token { return token }, true},
+		{"none", func(*alone, *question) map[string]Token { return nil }, false},
+		{"of another segment", func(*alone, *question) map[string]Token { return map[string]Token{"red": {}} }, false},
+		{"too old", func(*alone, *question) map[string]Token { return map[string]Token{"blue": {2100 * ms, 2000}} }, false},
+		{"from the future", func(*alone, *question) map[string]Token { return map[string]Token{"blue": {-ms, 2000}} }, false},
+		{"too late", func(a *alone, _ *question) map[string]Token {
+			a.named("a", 1700*ms+1800*ms)
+			return token
+		}, false},
+		{"for a claim that began again", func(a *alone, _ *question) map[string]Token {
+			a.named("b", a.now+100*ms)
+			a.named("a", a.now+600*ms)
+			return token
+		}, false},
+		{"drained meanwhile", func(a *alone, _ *question) map[string]Token {
+			a.drained = true
+			return token
+		}, false},
+		{"answers have stopped", func(a *alone, _ *question) map[string]Token {
+			a.silent(a.now + 400*ms)
+			a.now += 600 * ms
+			return token
+		}, false},
+	} {
+		t.Run("are used: "+test.name, func(t *testing.T) {
+			a := heir(t)
+			a.named("a", 1700*ms)
+			q, ok := a.ask(a.now)
+			if !ok {
+				t.Fatal("it does not ask")
+			}
+			tokens := test.change(a, &q)
+			held := a.claims["blue"] != nil && a.claims["blue"].held
+			a.inherit(q, tokens, a.now)
+			got := a.claims["blue"] != nil && a.claims["blue"].held
+			if !held && got != test.want {
+				t.Errorf("held is %t", got)
+			}
+			if got && test.want && a.claims["blue"].term != 2001 {
+				t.Errorf("term %d does not follow 2000", a.claims["blue"].term)
+			}
+		})
+	}
+}
+
+func TestResume(t *testing.T) {
+	a := newAlone(t)
+	a.named("a", 3500*ms)
+	left := a.remember()
+	for _, test := range []struct {
+		after time.Duration
+		want  bool
+	}{{100 * ms, true}, {2799 * ms, true}, {2800 * ms, false}, {-4000 * ms, false}} {
+		next := newAlone(t)
+		next.now = 3500*ms + test.after
+		next.resume(left, next.now)
+		list, _ := next.due(next.now)
+		if got := len(list) == 1 && list[0].Term == 1000; got != test.want {
+			t.Errorf("%s later it goes on with %+v", test.after, list)
+		}
+	}
+	next := newAlone(t)
+	next.segments = nil
+	next.resume(left, 3500*ms)
+	if len(next.claims) > 0 {
+		t.Error("it goes on with a segment that is none any more")
+	}
+}
+
+func TestReport(t *testing.T) {
+	name := func(address string) string { return "node " + address }
+	a := newAlone(t)
+	check := func(what, holder, next, why string, conditions int) {
+		t.Helper()
+		r := a.report(a.now, name, "")
+		if e := r.Gateways[0]; e.Segment != "blue" || e.Holder != holder || e.Next != next || e.Why != why {
+			t.Errorf("%s: %+v", what, e)
+		}
+		if len(r.Conditions) != conditions {
+			t.Errorf("%s: conditions %+v", what, r.Conditions)
+		}
+	}
+	check("nothing is known", "", "", "", 1)
+	a.named("a", 1000*ms)
+	check("it waits", "", "node a", "database leader, waits 2.0 s for a lease that may last", 1)
+	a.named("a", 3500*ms)
+	check("it holds", "leaf1", "node a", "database leader", 1)
+	if left := a.report(a.now, name, "").Gateways[0].Left; left != 2900*ms {
+		t.Errorf("the lease lasts for %s", left)
+	}
+	a.named("b", 6600*ms)
+	check("another does", "", "node b", "database leader", 0)
+	if left := a.report(a.now, name, "").Gateways[0].Left; left != 2900*ms {
+		t.Errorf("the lease of another lasts for %s", left)
+	}
+	a.silent(10000 * ms)
+	check("nobody answers", "", "", "", 1)
+}

@@ -1,0 +1,106 @@
+package quorum
+
+import (
+	"context"
+	"time"
+)
+
+// member is a connection to a member of the database's cluster.
+type member interface {
+	// Leader is the address of whom the member takes for the leader, empty if it
+	// knows none.
+	Leader(context.Context) (string, error)
+	// Members are all, as far as the member knows.
+	Members(context.Context) ([]Member, error)
+	// Transfer has the member, who has to be the leader, hand over to another.
+	Transfer(ctx context.Context, to uint64) error
+	// Registered is what the member, who has to be the leader, reads in the
+	// database of the members.
+	Registered(context.Context) ([]registered, error)
+	Close() error
+}
+
+// connect opens a connection to the member at an address.
+type connect func(ctx context.Context, address string) (member, error)
+
+// answer is what a member said, or why it did not.
+type answer struct {
+	address string
+	word    word
+	members []Member // nil: it was not asked for them
+	// register is what it has read, if it is the leader and was asked for it.
+	register register
+	err      error
+}
+
+const (
+	// answerTime bounds how long a member may take for an answer.
+	answerTime = time.Second
+	// membersInterval is how often members are asked who the members are.
+	membersInterval = 2 * time.Second
+)
+
+// voice asks one member, one question after the other, over a connection that
+// is kept. It is only spoken to by its channels.
+type voice struct {
+	address   string
+	questions chan bool // capacity 1: whether it is asked for the register too
+	quit      context.CancelFunc
+}
+
+// ask has the member asked, unless it owes an answer yet.
+func (v *voice) ask(register bool) {
+	select {
+	case v.questions <- register:
+	default:
+	}
+}
+
+// run answers questions until ctx ends.
+func (v *voice) run(ctx context.Context, open connect, clock func() time.Duration, answers chan<- answer) {
+	var m member
+	drop := func() {
+		if m != nil {
+			_ = m.Close()
+			m = nil
+		}
+	}
+	defer func() { drop() }()
+	told := time.Duration(never)
+	for {
+		var reads bool
+		select {
+		case <-ctx.Done():
+			return
+		case reads = <-v.questions:
+		}
+		a := answer{address: v.address}
+		limited, cancel := context.WithTimeout(ctx, answerTime)
+		if m == nil {
+			m, a.err = open(limited, v.address)
+		}
+		if a.err == nil {
+			a.word.sent = clock()
+			a.word.leader, a.err = m.Leader(limited)
+		}
+		if a.err == nil && a.word.sent >= told+membersInterval {
+			if a.members, a.err = m.Members(limited); a.err == nil {
+				told = a.word.sent
+			}
+		}
+		if a.err == nil && reads && a.word.leader == v.address {
+			a.register = register{from: v.address, sent: clock()}
+			a.register.members, a.err = m.Registered(limited)
+			a.register.received = clock()
+		}
+		cancel()
+		if a.err != nil {
+			drop()
+		}
+		select {
+		case answers <- a:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
