@@ -44,7 +44,8 @@ func (r LeasesRefused) Error() string {
 
 // SetLeased makes wanted all that is there of addresses with a lifetime that
 // are frond's: each has its lifetime from now on, and all others are gone,
-// wherever an earlier document had them. Where the kernel does not say who made
+// wherever an earlier document had them, but for those that are for somebody
+// else to set: they stay as they are. Where the kernel does not say who made
 // an address (before Linux 5.18), only those that are known are looked for.
 //
 // The kernel looks at lifetimes when the next one is over and when an address
@@ -55,7 +56,7 @@ func (r LeasesRefused) Error() string {
 // up to 1 s if another address of the namespace was set in the last second.
 // The timer is deferrable: a processor that sleeps is not woken for it.
 // BenchmarkLifetime measures it.
-func (k *Kernel) SetLeased(ctx context.Context, known []dataplane.BridgeAddress, wanted []LeasedAddress, clock func() time.Duration) error {
+func (k *Kernel) SetLeased(ctx context.Context, known, others []dataplane.BridgeAddress, wanted []LeasedAddress, clock func() time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (k *Kernel) SetLeased(ctx context.Context, known []dataplane.BridgeAddress,
 			conn: c, clock: clock, indexes: make(map[string]uint32), there: make(map[indexedPrefix]interfaceAddress),
 			refused: make(LeasesRefused),
 		}
-		err = l.set(known, wanted)
+		err = l.set(known, others, wanted)
 	})
 	return err
 }
@@ -86,11 +87,11 @@ type leasing struct {
 	batch   batch
 }
 
-func (l *leasing) set(known []dataplane.BridgeAddress, wanted []LeasedAddress) error {
+func (l *leasing) set(known, others []dataplane.BridgeAddress, wanted []LeasedAddress) error {
 	if err := l.look(); err != nil {
 		return err
 	}
-	gone, err := l.unwanted(known, wanted)
+	gone, err := l.unwanted(known, others, wanted)
 	if err != nil {
 		return err
 	}
@@ -137,10 +138,14 @@ func (l *leasing) look() error {
 }
 
 // unwanted are the addresses that have to go.
-func (l *leasing) unwanted(known []dataplane.BridgeAddress, wanted []LeasedAddress) ([]indexedPrefix, error) {
-	keep := make(map[indexedPrefix]bool, len(wanted))
+func (l *leasing) unwanted(known, others []dataplane.BridgeAddress, wanted []LeasedAddress) ([]indexedPrefix, error) {
+	keep := make(map[indexedPrefix]bool, len(wanted)+len(others))
+	stay := slices.Clone(others)
 	for _, a := range wanted {
-		key, err := l.key(a.BridgeAddress)
+		stay = append(stay, a.BridgeAddress)
+	}
+	for _, a := range stay {
+		key, err := l.key(a)
 		if err != nil {
 			return nil, err
 		}

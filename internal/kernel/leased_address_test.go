@@ -44,7 +44,7 @@ func TestLeasedAddresses(t *testing.T) {
 	t.Parallel()
 	s, known := leases(t)
 	set := func(wanted []kernel.LeasedAddress) error {
-		return s.kernel.SetLeased(t.Context(), known, wanted, sinceBegan)
+		return s.kernel.SetLeased(t.Context(), known, nil, wanted, sinceBegan)
 	}
 	if err := set(leased(known, 100*time.Second, time.Hour)); err != nil {
 		t.Fatal(err)
@@ -74,11 +74,19 @@ func TestLeasedAddresses(t *testing.T) {
 		t.Errorf("set too late:\n%s", got)
 	}
 
+	// What somebody else sets stays, though it is not wanted here.
+	if err := s.kernel.SetLeased(t.Context(), known[:1], known[1:], nil, sinceBegan); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.leased(); strings.Contains(got, "172.16.0.254/24") || !strings.Contains(got, "fd00::ff/64") {
+		t.Errorf("beside somebody else:\n%s", got)
+	}
+
 	// What an earlier document had, on a bridge that is not known any more.
 	s.ip("link add br-old type bridge")
 	s.ip("link set br-old up")
 	old := []dataplane.BridgeAddress{{Bridge: "br-old", Prefix: netip.MustParsePrefix("172.18.0.254/24")}}
-	if err := s.kernel.SetLeased(t.Context(), old, leased(old, 100*time.Second, time.Hour), sinceBegan); err != nil {
+	if err := s.kernel.SetLeased(t.Context(), old, nil, leased(old, 100*time.Second, time.Hour), sinceBegan); err != nil {
 		t.Fatal(err)
 	}
 	s.ip("link set br-old name renamed")
@@ -106,11 +114,11 @@ func TestLeasedAddressThatIsTaken(t *testing.T) {
 	t.Parallel()
 	s, known := leases(t)
 	s.ip("addr add %s dev br-blue", known[0].Prefix)
-	err := s.kernel.SetLeased(t.Context(), known, leased(known, 100*time.Second, time.Hour), sinceBegan)
+	err := s.kernel.SetLeased(t.Context(), known, nil, leased(known, 100*time.Second, time.Hour), sinceBegan)
 	if err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("error %v", err)
 	}
-	if err := s.kernel.SetLeased(t.Context(), known, nil, sinceBegan); err != nil {
+	if err := s.kernel.SetLeased(t.Context(), known, nil, nil, sinceBegan); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.leased(); !strings.Contains(got, known[0].Prefix.String()) {
@@ -122,10 +130,10 @@ func TestLeasedAddressWithoutBridge(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	known := []dataplane.BridgeAddress{{Bridge: "none", Prefix: netip.MustParsePrefix("172.16.0.254/24")}}
-	if err := s.kernel.SetLeased(t.Context(), known, nil, sinceBegan); err != nil {
+	if err := s.kernel.SetLeased(t.Context(), known, nil, nil, sinceBegan); err != nil {
 		t.Error(err)
 	}
-	if err := s.kernel.SetLeased(t.Context(), known, leased(known, time.Second, time.Hour), sinceBegan); err == nil {
+	if err := s.kernel.SetLeased(t.Context(), known, nil, leased(known, time.Second, time.Hour), sinceBegan); err == nil {
 		t.Error("no error")
 	}
 }
@@ -141,7 +149,7 @@ func TestAnnounce(t *testing.T) {
 	for _, a := range known {
 		s.ipPeer("neigh replace %s lladdr 02:00:00:00:00:99 dev tap1 nud stale", a.Prefix.Addr())
 	}
-	if err := s.kernel.SetLeased(t.Context(), known, leased(known, 100*time.Second, time.Hour), sinceBegan); err != nil {
+	if err := s.kernel.SetLeased(t.Context(), known, nil, leased(known, 100*time.Second, time.Hour), sinceBegan); err != nil {
 		t.Fatal(err)
 	}
 	mac := strings.Fields(strings.Split(s.ip("-o link show br-blue"), "link/ether ")[1])[0]
@@ -172,7 +180,7 @@ func BenchmarkLifetime(b *testing.B) {
 				gone := removals(b, s)
 				var late []time.Duration
 				for n := 0; b.Loop(); n++ {
-					if err := s.kernel.SetLeased(b.Context(), known, leased(known, time.Second, 1<<62), sinceBegan); err != nil {
+					if err := s.kernel.SetLeased(b.Context(), known, nil, leased(known, time.Second, 1<<62), sinceBegan); err != nil {
 						b.Fatal(err)
 					}
 					over := time.Now().Add(time.Second)

@@ -171,13 +171,14 @@ func TestGatewaysInStatus(t *testing.T) {
 // fakeLeaser notes what the kernel is told.
 type fakeLeaser struct {
 	known     []dataplane.BridgeAddress
+	others    []dataplane.BridgeAddress
 	wanted    []kernel.LeasedAddress
 	announced []dataplane.BridgeAddress
 	err       error
 }
 
-func (f *fakeLeaser) SetLeased(_ context.Context, known []dataplane.BridgeAddress, wanted []kernel.LeasedAddress, _ func() time.Duration) error {
-	f.known, f.wanted = known, wanted
+func (f *fakeLeaser) SetLeased(_ context.Context, known, others []dataplane.BridgeAddress, wanted []kernel.LeasedAddress, _ func() time.Duration) error {
+	f.known, f.others, f.wanted = known, others, wanted
 	return f.err
 }
 

@@ -17,7 +17,7 @@ import (
 
 // leaser is what is used of kernel.Kernel for addresses with a lifetime.
 type leaser interface {
-	SetLeased(ctx context.Context, known []dataplane.BridgeAddress, wanted []kernel.LeasedAddress, clock func() time.Duration) error
+	SetLeased(ctx context.Context, known, others []dataplane.BridgeAddress, wanted []kernel.LeasedAddress, clock func() time.Duration) error
 	Announce([]dataplane.BridgeAddress) error
 }
 
@@ -28,6 +28,7 @@ type leasedGateways struct {
 	kernel  leaser
 	log     *slog.Logger
 	changed chan struct{} // capacity 1: Held is another than before
+	others  func() []dataplane.BridgeAddress // that are not for this election to decide about
 
 	mu       sync.Mutex
 	segments map[string]dataplane.Segment // those with an elected gateway, by name
@@ -37,7 +38,7 @@ type leasedGateways struct {
 
 func newLeasedGateways(k leaser, changed chan struct{}, log *slog.Logger) *leasedGateways {
 	return &leasedGateways{
-		kernel: k, log: log, changed: changed,
+		kernel: k, log: log, changed: changed, others: func() []dataplane.BridgeAddress { return nil },
 		segments: make(map[string]dataplane.Segment), former: make(map[dataplane.BridgeAddress]struct{}),
 		held: make(map[string]uint32),
 	}
@@ -78,7 +79,7 @@ func (g *leasedGateways) Set(ctx context.Context, holdings []gateway.Holding) er
 			wanted = append(wanted, kernel.LeasedAddress{BridgeAddress: a, Lifetime: h.Lifetime, Before: h.Before})
 		}
 	}
-	err := g.kernel.SetLeased(ctx, known, wanted, gateway.Boottime)
+	err := g.kernel.SetLeased(ctx, known, g.others(), wanted, gateway.Boottime)
 	var refused kernel.LeasesRefused
 	if errors.As(err, &refused) {
 		err = &gateway.NotAdded{Err: refused}
@@ -114,6 +115,17 @@ func (g *leasedGateways) known() (map[string]dataplane.Segment, []dataplane.Brid
 		all = append(all, addressesOf(s)...)
 	}
 	return g.segments, all
+}
+
+// own are the addresses of the segments.
+func (g *leasedGateways) own() []dataplane.BridgeAddress {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var all []dataplane.BridgeAddress
+	for _, s := range g.segments {
+		all = append(all, addressesOf(s)...)
+	}
+	return all
 }
 
 // publish tells the loop what is held now, and returns what has come.
@@ -154,7 +166,7 @@ func (g *leasedGateways) Held() map[string]uint32 {
 }
 
 // heldByEither are the gateways that the one election decides about and those
-// that the other does. Neither knows of the other's.
+// that the other does. Each leaves the other's as they are.
 type heldByEither struct {
 	byStore, byLXD *leasedGateways
 	changed        chan struct{}
@@ -162,7 +174,9 @@ type heldByEither struct {
 
 func newHeldByEither(k leaser, log *slog.Logger) heldByEither {
 	changed := make(chan struct{}, 1)
-	return heldByEither{newLeasedGateways(k, changed, log), newLeasedGateways(k, changed, log), changed}
+	h := heldByEither{newLeasedGateways(k, changed, log), newLeasedGateways(k, changed, log), changed}
+	h.byStore.others, h.byLXD.others = h.byLXD.own, h.byStore.own
+	return h
 }
 
 // SetSegments sets the segments that this node takes part in, and which of them

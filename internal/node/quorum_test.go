@@ -139,13 +139,13 @@ func TestHeldByEither(t *testing.T) {
 		}
 	}
 	must(h.byLXD.Set(t.Context(), []gateway.Holding{{Segment: "blue", Lifetime: time.Second, Term: 5}}))
-	if len(k.known) != 1 || k.known[0].Bridge != "br-blue" || len(k.wanted) != 1 {
-		t.Errorf("of LXD's, known are %v, wanted %v", k.known, k.wanted)
+	if len(k.known) != 1 || k.known[0].Bridge != "br-blue" || len(k.wanted) != 1 || len(k.others) != 1 || k.others[0].Bridge != "br-red" {
+		t.Errorf("of LXD's, known are %v, wanted %v, and left alone %v", k.known, k.wanted, k.others)
 	}
 	<-h.Changed()
 	must(h.byStore.Set(t.Context(), []gateway.Holding{{Segment: "red", Lifetime: time.Second, Term: 6}}))
-	if len(k.known) != 1 || k.known[0].Bridge != "br-red" {
-		t.Errorf("of the store's, known are %v", k.known)
+	if len(k.known) != 1 || k.known[0].Bridge != "br-red" || len(k.others) != 1 || k.others[0].Bridge != "br-blue" {
+		t.Errorf("of the store's, known are %v, and left alone %v", k.known, k.others)
 	}
 	<-h.Changed()
 	if held := h.Held(); !maps.Equal(held, map[string]uint32{"blue": 5, "red": 6}) {
