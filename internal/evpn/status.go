@@ -244,12 +244,16 @@ func (t *Table) Addresses(vni uint32, mac dataplane.MAC) []netip.Addr {
 	if !ok {
 		return nil
 	}
+	said := slices.Clone(m.addresses)
+	for _, r := range m.remotes {
+		said = append(said, r.ip())
+	}
 	var all []netip.Addr
-	for _, ip := range m.addresses {
+	for _, ip := range said {
 		if a, ok := s.addresses[ip]; ok && a.told == mac {
 			all = append(all, ip)
 		}
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
-	return all
+	return slices.Compact(all)
 }

@@ -26,8 +26,14 @@ func (k Key) String() string {
 	return k.Project + "/" + k.Name
 }
 
-// compare orders instances by project and name.
+// compare orders instances by project and name, the default project first.
 func (k Key) compare(other Key) int {
+	if first, second := k.Project == defaultProject, other.Project == defaultProject; first != second {
+		if first {
+			return -1
+		}
+		return 1
+	}
 	if d := strings.Compare(k.Project, other.Project); d != 0 {
 		return d
 	}

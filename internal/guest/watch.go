@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -41,10 +42,22 @@ type State struct {
 	Since     time.Time
 	Trouble   string // in words, of one that is away
 	Expected  bool
-	Instances []Instance // by project and name; not to be changed
+	Instances []Instance // in the order of Everywhere; not to be changed
 	// Elsewhere are those on other members of the cluster, as far as these
 	// have answered lately: their names, and no more, are good for anything.
 	Elsewhere []Instance
+}
+
+// Everywhere are all instances that are known, those of the default project first,
+// then by project and name. What is said of one here counts.
+func (s State) Everywhere() []Instance {
+	all := make(map[Key]Instance, len(s.Instances)+len(s.Elsewhere))
+	for _, list := range [][]Instance{s.Elsewhere, s.Instances} {
+		for _, i := range list {
+			all[i.Key] = i
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b Instance) int { return a.Key.compare(b.Key) })
 }
 
 // How long things may take, and how often they are done.

@@ -148,11 +148,35 @@ func TestHypervisors(t *testing.T) {
 		t.Errorf("trace from %+v to %+v: %v, %+v", first, other, err, found)
 	}
 
+	t.Run("named", func(t *testing.T) { w.in(t).names(first, other) })
 	t.Run("set up", func(t *testing.T) { w.in(t).setsUp() })
 	t.Run("stopped and started", func(t *testing.T) { w.in(t).knownBeforeItsFirstFrame(first) })
 	t.Run("moved", func(t *testing.T) { w.in(t).moves(first.Name) })
 	t.Run("without LXD", func(t *testing.T) { w.in(t).outlivesLXD(other) })
 	t.Run("nothing is left", func(t *testing.T) { w.in(t).leavesNothing() })
+}
+
+// names has instances be known by name: to each other, and to who asks an agent.
+func (w *world) names(from, to Instance) {
+	for _, i := range []Instance{from, to} {
+		name := i.Name + ".blue." + w.Name
+		for question, want := range map[string]string{name: i.Address.String(), i.Address.String(): name} {
+			out, err := w.LXC(w.t.Context(), "leaf1", "exec", from.Name, "--", "nslookup", question)
+			if err != nil || !strings.Contains(out, want) {
+				w.t.Errorf("%s is no answer to %s: %v\n%s", want, question, err, out)
+			}
+		}
+		for _, node := range w.LXDNodes() {
+			leases, err := api.NewClient(w.Socket(node)).Leases(w.t.Context(), "blue")
+			if err != nil || !slices.ContainsFunc(leases, func(l status.Lease) bool { return l.Address == i.Address.String() && l.Name == i.Name }) {
+				w.t.Errorf("%s has no lease with the name of %+v: %v, %+v", node, i, err, leases)
+			}
+		}
+	}
+	trace := exec.CommandContext(w.t.Context(), w.Binary, "trace", from.Name, to.Name, "--socket", w.Socket(from.Node))
+	if out, _ := trace.CombinedOutput(); !strings.Contains(string(out), to.Name) || !strings.Contains(string(out), to.Node) {
+		w.t.Errorf("a trace by names says\n%s", out)
+	}
 }
 
 // setsUp has a profile without an interface get one, and an instance land on the

@@ -45,7 +45,7 @@ type plug struct {
 // hypervisorChanged takes what the hypervisor says of its instances.
 func (l *loop) hypervisorChanged(s guest.State) {
 	g := &l.guests
-	g.state, g.changed = s, true
+	g.state, g.changed, l.answering.instances.changed = s, true, true
 	g.names = make(map[dataplane.MAC]string)
 	for _, list := range [][]guest.Instance{s.Elsewhere, s.Instances} {
 		for _, i := range list {
