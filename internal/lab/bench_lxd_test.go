@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
@@ -9,6 +10,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"frond/internal/status"
 )
 
 // pingAnswer is when ping -D heard an answer, in seconds since 1970.
@@ -46,6 +51,68 @@ func BenchmarkHypervisorMove(b *testing.B) {
 	b.ReportMetric(reached/rounds, "ms-reached")
 	b.ReportMetric(moved/rounds, "ms-moved")
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkHypervisorWatch is what it costs an agent to watch a member of a cluster
+// with 200 instances, beyond what it needs without a hypervisor: while nothing
+// happens, and while an instance is changed every other second. Here is the agent on
+// the member itself, elsewhere the one on another, which asks for all names anew.
+func BenchmarkHypervisorWatch(b *testing.B) {
+	w := hypervisors(b, "lxdbench")
+	w.manyInstances(200, "leaf1")
+	watched, err := os.ReadFile(w.Document())
+	must(b, err)
+	agents := make(map[string]int)
+	for _, node := range []string{"leaf1", "leaf2"} {
+		agents[node], _ = w.AgentPID(node)
+	}
+	const span = 15 * time.Second
+	spend := func(document string, contact string, change bool) (used map[string]float64) {
+		w.reload(document)
+		for node := range agents {
+			w.hypervisor(node, "is "+contact, func(h status.Hypervisor) bool { return h.Contact == contact })
+		}
+		time.Sleep(2 * time.Second) // what a reload sets off is over
+		before, begun := w.cpu(b, agents), time.Now()
+		for n := 0; change && time.Since(begun) < span; n++ {
+			w.lxc(fmt.Sprintf("config set many%d user.changed=%d", n, n))
+			time.Sleep(time.Until(begun.Add(time.Duration(n+1) * 2 * time.Second)))
+		}
+		time.Sleep(time.Until(begun.Add(span)))
+		used = w.cpu(b, agents)
+		for node := range used {
+			used[node] = 100 * (used[node] - before[node]) / time.Since(begun).Seconds()
+		}
+		return used
+	}
+	var idle, busy = make(map[string][]float64), make(map[string][]float64)
+	for range 2 {
+		without := spend(string(watched)+"guests: {lxd: off}\n", "off", true)
+		quiet := spend(string(watched), "connected", false)
+		changing := spend(string(watched), "connected", true)
+		for node := range agents {
+			idle[node] = append(idle[node], quiet[node]-without[node])
+			busy[node] = append(busy[node], changing[node]-without[node])
+		}
+	}
+	for node, where := range map[string]string{"leaf1": "here", "leaf2": "elsewhere"} {
+		b.ReportMetric((idle[node][0]+idle[node][1])/2, "%core-idle-"+where)
+		b.ReportMetric((busy[node][0]+busy[node][1])/2, "%core-changing-"+where)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// manyInstances makes so many instances on a node that do not run.
+func (w *world) manyInstances(n int, node string) {
+	var making errgroup.Group
+	making.SetLimit(4)
+	for i := range n {
+		making.Go(func() error {
+			_, err := w.LXC(w.t.Context(), node, "init", ImageAlias, fmt.Sprintf("many%d", i), "--target", node, "--quiet")
+			return err
+		})
+	}
+	must(w.t, making.Wait())
 }
 
 // pinging has a guest ping an address 200 times a second; what it returns ends

@@ -151,7 +151,7 @@ func (l *loop) leased(bound []dataplane.LocalAddress) {
 	}
 	l.overlayChanged(dataplane.LocalAddresses(slices.DeleteFunc(bound, func(a dataplane.LocalAddress) bool {
 		holder, held := l.segments.stations.Holder(a.VNI, a.IP)
-		return held && holder.MAC != a.MAC && holder.Silent.IsZero()
+		return held && holder.MAC != a.MAC && !l.leaves(holder, a.IP)
 	})))
 }
 
