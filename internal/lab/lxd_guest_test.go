@@ -19,8 +19,8 @@ import (
 )
 
 // holds has a guest beside an instance use that one's MAC while it is stopped, long
-// enough for the guard to take it for the guest's. When the instance starts, it is
-// the instance's.
+// enough for the guard to take it for the guest's, and go on with that. When the
+// instance starts, it is the instance's.
 func (w *world) holds(i Instance) {
 	i, err := w.Instance(w.t.Context(), i.Name) // it may have moved
 	must(w.t, err)
@@ -41,8 +41,10 @@ func (w *world) holds(i Instance) {
 		}
 	}
 	w.shows(i.Node, "nft list set bridge frond-guard places", place("v"+thief.Name, i.MAC))
+	rest := a.insists(stolen)
 	w.lxc("start " + i.Name)
 	again, err := w.Addressed(w.t.Context(), i.Name)
+	rest()
 	must(w.t, err)
 	if again.Address != i.Address {
 		w.t.Errorf("it had %s and has %s", i.Address, again.Address)
@@ -62,6 +64,25 @@ func (w *world) holds(i Instance) {
 	for _, g := range []Guest{thief, victim} {
 		must(w.t, w.RemoveGuest(w.t.Context(), g.Name))
 	}
+}
+
+// insists sends a frame fifty times a second, until what it returns is called.
+func (a *attacker) insists(frame []byte) (rest func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	again := time.NewTicker(20 * time.Millisecond)
+	go func() {
+		defer close(ended)
+		defer again.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-again.C:
+				_ = unix.Sendto(a.socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: guestIndex})
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
 }
 
 // place is the guard's word on where a MAC is.
