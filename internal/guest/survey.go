@@ -26,7 +26,7 @@ const (
 	surveyInterval = 10 * time.Minute
 	// surveyPause is how long it rests between two: each costs every member a
 	// look at all of its instances.
-	surveyPause = 5 * time.Second
+	surveyPause = 15 * time.Second
 	// surveyLook is after how long one that has failed is made again, and how often
 	// names are looked at, which costs little: an event may have been missed.
 	surveyLook = 30 * time.Second

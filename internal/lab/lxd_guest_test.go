@@ -29,19 +29,21 @@ func (w *world) holds(i Instance) {
 	thief, victim := w.ask(i.Node), w.ask(w.elsewhere(i.Node))
 	a := w.attacker(thief.Name)
 	socket := w.packetSocket(victim.Name, unix.ETH_P_ALL)
-	stolen := append(ethernet(broadcast, mac, experiment), make([]byte, 46)...)
-	reaches := func() bool {
-		return a.reaches(socket, stolen, func(heard []byte) bool { return bytes.HasPrefix(heard, stolen[:14]) })
+	stolen := func(word string) []byte {
+		return append(ethernet(broadcast, mac, experiment), fmt.Sprintf("%-46s", word)...)
+	}
+	reaches := func(word string) bool {
+		return a.reaches(socket, stolen(word), func(heard []byte) bool { return bytes.HasPrefix(heard, stolen(word)) })
 	}
 	w.lxc("stop -f " + i.Name)
 	w.station(i.Node, i.MAC, "is gone", gone)
-	for limit := time.Now().Add(20 * time.Second); !reaches(); {
+	for limit := time.Now().Add(20 * time.Second); !reaches("free"); {
 		if time.Now().After(limit) {
 			w.t.Fatal("a MAC that is nobody's cannot be used")
 		}
 	}
 	w.shows(i.Node, "nft list set bridge frond-guard places", place("v"+thief.Name, i.MAC))
-	rest := a.insists(stolen)
+	rest := a.insists(stolen("meanwhile"))
 	w.lxc("start " + i.Name)
 	again, err := w.Addressed(w.t.Context(), i.Name)
 	rest()
@@ -49,7 +51,7 @@ func (w *world) holds(i Instance) {
 	if again.Address != i.Address {
 		w.t.Errorf("it had %s and has %s", i.Address, again.Address)
 	}
-	if reaches() {
+	if reaches("taken") {
 		w.t.Error("the MAC of an instance can be used by another guest")
 	}
 	m := w.station(i.Node, i.MAC, "is here", func(m status.MAC) bool { return m.Local && m.Port != "v"+thief.Name })
