@@ -27,7 +27,7 @@ type leaser interface {
 type leasedGateways struct {
 	kernel  leaser
 	log     *slog.Logger
-	changed chan struct{} // capacity 1: Held is another than before
+	changed chan struct{}                    // capacity 1: Held is another than before
 	others  func() []dataplane.BridgeAddress // that are not for this election to decide about
 
 	mu       sync.Mutex
