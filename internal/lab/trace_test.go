@@ -116,6 +116,7 @@ func TestTrace(t *testing.T) {
 // by the gateway that every node holds.
 func TestTraceBetweenSegments(t *testing.T) {
 	w := populate(t, "traceroute", SpineLeaf(1, 2), 2)
+	w.whole()
 	document, err := os.ReadFile(w.Document())
 	must(t, err)
 	gateways := strings.Replace(string(document), "prefix: 172.16.0.0/16", "prefix: 172.16.0.0/16, gateway: {address: 172.16.0.1}", 1) +
