@@ -292,7 +292,7 @@ func TestElectedByLXDSpread(t *testing.T) {
 		return nodes
 	}
 	before := []string{"leaf1", "leaf1", "leaf3", "leaf3"} // as rendezvous hashing prefers, by these names
-	atHome := func() { // which takes until all members are online, by heartbeats each 10 s
+	atHome := func() {                                     // which takes until all members are online, by heartbeats each 10 s
 		for n, h := range all {
 			others := slices.DeleteFunc([]string{"leaf1", "leaf2", "leaf3"}, func(node string) bool { return node == before[n] })
 			h.one(t, 60*time.Second, others...)
