@@ -92,9 +92,8 @@ func (g *guests) forget(a netip.Addr) {
 	}
 }
 
-// addresses are those of the guest that a name is of, which is one of owners
-// unless that is nil.
-func (g *guests) addresses(below string, owners map[string]struct{}) []netip.Addr {
+// addresses are those of the guest that a name is of.
+func (g *guests) addresses(below string) []netip.Addr {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	same, ok := g.named[below]
@@ -103,8 +102,7 @@ func (g *guests) addresses(below string, owners map[string]struct{}) []netip.Add
 	}
 	var own []netip.Addr
 	for a, guest := range same.all {
-		_, may := owners[guest.Owner]
-		if may || owners == nil && guest.Owner == same.eldest.Owner {
+		if guest.Owner == same.eldest.Owner {
 			own = append(own, a)
 		}
 	}
@@ -112,14 +110,13 @@ func (g *guests) addresses(below string, owners map[string]struct{}) []netip.Add
 	return own[:min(len(own), maxShared)]
 }
 
-// name is what the guest that has an address calls itself, and eldest whether
-// it has been called so longest.
-func (g *guests) name(a netip.Addr) (below, owner string, eldest bool) {
+// name is what an address answers to.
+func (g *guests) name(a netip.Addr) (below string, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	guest, ok := g.of[a]
-	if !ok {
-		return "", "", false
+	if !ok || g.named[guest.key()].eldest.Owner != guest.Owner {
+		return "", false
 	}
-	return guest.key(), guest.Owner, g.named[guest.key()].eldest.Owner == guest.Owner
+	return guest.key(), true
 }

@@ -23,9 +23,6 @@ type zone struct {
 	reverse  map[netip.Addr][]string
 	prefixes []netip.Prefix
 	guests   *guests // whose names are none of those
-
-	instances  map[string]*vouched // by what nameBelow says
-	instanceAt map[netip.Addr]string
 }
 
 func newZone(d Desired, own *guests) *zone {
@@ -57,7 +54,6 @@ func newZone(d Desired, own *guests) *zone {
 			}
 		}
 	}
-	z.vouch(d.Instances)
 	return z
 }
 
@@ -105,7 +101,7 @@ func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 }
 
 // find returns the addresses of a name, and whether there is such a name. What
-// the document names, no guest does, and what a hypervisor names, no other guest.
+// the document names, no guest does.
 func (z *zone) find(name string) ([]netip.Addr, bool) {
 	if addresses, ok := z.forward[name]; ok {
 		return addresses, true
@@ -114,7 +110,7 @@ func (z *zone) find(name string) ([]netip.Addr, bool) {
 	if !ok || !z.segment(below) {
 		return nil, false
 	}
-	addresses := z.below(below)
+	addresses := z.guests.addresses(below)
 	return addresses, len(addresses) > 0
 }
 
@@ -131,7 +127,7 @@ func (z *zone) names(a netip.Addr) []string {
 	if names := z.reverse[a]; len(names) > 0 {
 		return names
 	}
-	below, ok := z.nameAt(a)
+	below, ok := z.guests.name(a)
 	if !ok || !z.segment(below) {
 		return nil
 	}

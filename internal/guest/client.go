@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"golang.org/x/net/websocket"
@@ -66,16 +65,17 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, []Key, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return decodeInstances(metadata, maxInstances)
+	return decodeInstances(metadata)
 }
 
-// Everywhere are those on all members.
-func (c *Client) Everywhere(ctx context.Context) ([]Instance, []Key, error) {
+// Everywhere are those on all members that answer.
+func (c *Client) Everywhere(ctx context.Context) ([]Instance, error) {
 	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"recursion": {"1"}, "all-projects": {"true"}}, "")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return decodeInstances(metadata, maxCluster)
+	known, _, err := decodeInstances(metadata)
+	return known, err
 }
 
 // Keys are the names of the instances on this member.
@@ -84,16 +84,7 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decodeKeys(metadata, maxInstances)
-}
-
-// Names are those of the instances on all members.
-func (c *Client) Names(ctx context.Context) ([]Key, error) {
-	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"all-projects": {"true"}}, "")
-	if err != nil {
-		return nil, err
-	}
-	return decodeKeys(metadata, maxCluster)
+	return decodeKeys(metadata)
 }
 
 // Instance is one by its name.
@@ -149,18 +140,13 @@ func (c *Client) do(ctx context.Context, q question) (http.Header, []byte, error
 	return response.Header, answer, nil
 }
 
-// cause is the error without the address that nobody knows. What is none of the
-// socket's has come out of the answer.
+// cause is the error without the address that nobody knows.
 func cause(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
-		err = wrapped.Err
+		return wrapped.Err
 	}
-	var socket *net.OpError
-	if errors.As(err, &socket) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return noAPI(err)
+	return err
 }
 
 const (
@@ -188,7 +174,7 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 	}
 	ws, err := websocket.NewClient(config, conn)
 	if err != nil {
-		return fmt.Errorf("ask for events: %w", conn.cause(err))
+		return fmt.Errorf("ask for events: %w", err)
 	}
 	conn.patience = silence
 	ws.MaxPayloadBytes = largestEvent
@@ -196,7 +182,7 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 	for {
 		var message []byte
 		if err := websocket.Message.Receive(ws, &message); err != nil {
-			return fmt.Errorf("hear events: %w", conn.cause(err))
+			return fmt.Errorf("hear events: %w", err)
 		}
 		if e, ok := decodeEvent(message); ok {
 			tell(e)
@@ -208,14 +194,6 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 type attentive struct {
 	net.Conn
 	patience time.Duration
-}
-
-// cause says what a deadline that has passed means.
-func (a *attentive) cause(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return noAnswer(a.patience)
-	}
-	return err
 }
 
 func (a *attentive) Read(p []byte) (int, error) {

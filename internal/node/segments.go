@@ -95,7 +95,6 @@ func (l *loop) applySegments() {
 	}
 	if len(update.Neighbors) > 0 {
 		l.addresses.Observe(update.Neighbors)
-		l.addressesChanged(update.Neighbors)
 	}
 	if changed {
 		l.told.routes = false
