@@ -48,10 +48,8 @@ func newLeasedGateways(k leaser, changed chan struct{}, log *slog.Logger) *lease
 func (g *leasedGateways) SetSegments(segments []dataplane.Segment) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, s := range g.segments {
-		for _, a := range addressesOf(s) {
-			g.former[a] = struct{}{}
-		}
+	for _, a := range addressesOfAll(g.segments) {
+		g.former[a] = struct{}{}
 	}
 	here := make(map[string]dataplane.Segment)
 	for _, s := range segments {
@@ -66,6 +64,14 @@ func addressesOf(s dataplane.Segment) []dataplane.BridgeAddress {
 	var all []dataplane.BridgeAddress
 	for _, p := range s.Gateway.Addresses() {
 		all = append(all, dataplane.BridgeAddress{Bridge: s.Bridge, Prefix: p})
+	}
+	return all
+}
+
+func addressesOfAll(segments map[string]dataplane.Segment) []dataplane.BridgeAddress {
+	var all []dataplane.BridgeAddress
+	for _, s := range segments {
+		all = append(all, addressesOf(s)...)
 	}
 	return all
 }
@@ -110,22 +116,14 @@ func (g *leasedGateways) Set(ctx context.Context, holdings []gateway.Holding) er
 func (g *leasedGateways) known() (map[string]dataplane.Segment, []dataplane.BridgeAddress) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := slices.Collect(maps.Keys(g.former))
-	for _, s := range g.segments {
-		all = append(all, addressesOf(s)...)
-	}
-	return g.segments, all
+	return g.segments, slices.AppendSeq(addressesOfAll(g.segments), maps.Keys(g.former))
 }
 
 // own are the addresses of the segments.
 func (g *leasedGateways) own() []dataplane.BridgeAddress {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var all []dataplane.BridgeAddress
-	for _, s := range g.segments {
-		all = append(all, addressesOf(s)...)
-	}
-	return all
+	return addressesOfAll(g.segments)
 }
 
 // publish tells the loop what is held now, and returns what has come.
