@@ -11,34 +11,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Announce tells each bridge's segment which MAC its addresses are at: the
-// bridge's. For IPv4 that is a gratuitous ARP, as request and as reply, since
-// some hear only one of them (RFC 5944 §4.6), for IPv6 an unsolicited
-// neighbour advertisement (RFC 4861 §7.2.6) that overrides what is known.
-func (k *Kernel) Announce(addresses []dataplane.BridgeAddress) error {
-	bridges := make(map[string]overlayLink)
+// Announce tells the guests of each segment that the gateway's addresses are at
+// the MAC of this node's bridge. For IPv4 that is a gratuitous ARP, as request
+// and as reply, since some hear only one of them (RFC 5944 §4.6), for IPv6 an
+// unsolicited neighbour advertisement (RFC 4861 §7.2.6) that overrides what is
+// known.
+//
+// To guests of other nodes the frames go by the VXLAN device itself: what the
+// bridge floods to it, as to every port with suppression of neighbours, has no
+// announcement among it (br_do_proxy_suppress_arp and br_do_suppress_nd in
+// net/bridge/br_arp_nd_proxy.c).
+func (k *Kernel) Announce(segments []dataplane.Segment) error {
 	var failed []error
+	for _, s := range segments {
+		if err := k.announce(s); err != nil {
+			failed = append(failed, fmt.Errorf("announce the gateway of %s: %w", s.Name, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (k *Kernel) announce(s dataplane.Segment) error {
+	var bridge, vxlan overlayLink
+	var missing [2]error
 	k.with(func(c *conn) {
-		for _, a := range addresses {
-			if _, known := bridges[a.Bridge]; known {
-				continue
-			}
-			link, err := c.overlayLink(a.Bridge)
-			if err != nil {
-				failed = append(failed, fmt.Errorf("announce on %s: %w", a.Bridge, err))
-			}
-			bridges[a.Bridge] = link
-		}
+		bridge, missing[0] = c.overlayLink(s.Bridge)
+		vxlan, missing[1] = c.overlayLink(s.VXLAN)
 	})
-	for _, a := range addresses {
-		link := bridges[a.Bridge]
-		if link.index == 0 {
-			continue
-		}
-		for _, frame := range announcements(link.MAC, a.Prefix.Addr()) {
-			if err := unix.Sendto(k.frames, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
-				failed = append(failed, fmt.Errorf("announce %s on %s: %w", a.Prefix.Addr(), a.Bridge, err))
-				break
+	if err := errors.Join(missing[:]...); err != nil {
+		return err
+	}
+	var failed []error
+	for _, a := range s.Gateway.Addresses() {
+		for _, frame := range announcements(bridge.MAC, a.Addr()) {
+			for _, link := range []overlayLink{bridge, vxlan} {
+				if err := unix.Sendto(k.frames, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
+					failed = append(failed, fmt.Errorf("send to %s: %w", link.Name, err))
+				}
 			}
 		}
 	}

@@ -138,35 +138,6 @@ func TestLeasedAddressWithoutBridge(t *testing.T) {
 	}
 }
 
-// TestAnnounce has a neighbour that believes something else hear it.
-func TestAnnounce(t *testing.T) {
-	t.Parallel()
-	s, known := leases(t)
-	s.plug("tap1")
-	s.ip("link set tap1 master br-blue up")
-	s.ipPeer("addr add 172.16.0.1/24 dev tap1")
-	s.ipPeer("addr add fd00::1/64 dev tap1 nodad")
-	for _, a := range known {
-		s.ipPeer("neigh replace %s lladdr 02:00:00:00:00:99 dev tap1 nud stale", a.Prefix.Addr())
-	}
-	if err := s.kernel.SetLeased(t.Context(), known, nil, leased(known, 100*time.Second, time.Hour), sinceBegan); err != nil {
-		t.Fatal(err)
-	}
-	mac := strings.Fields(strings.Split(s.ip("-o link show br-blue"), "link/ether ")[1])[0]
-	s.eventually(func() error {
-		if err := s.kernel.Announce(known); err != nil {
-			return err
-		}
-		for _, a := range known {
-			got := s.ipPeer("neigh show %s", a.Prefix.Addr())
-			if !strings.Contains(got, mac) {
-				return fmt.Errorf("the neighbour believes %swant %s", got, mac)
-			}
-		}
-		return nil
-	})
-}
-
 // BenchmarkLifetime measures how late the kernel removes an address whose
 // lifetime is over: alone, and when another one was set shortly before.
 //

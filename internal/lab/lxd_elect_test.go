@@ -187,13 +187,18 @@ func TestElectedByLXD(t *testing.T) {
 			if now := holder.one(t, 20*time.Second); now != before {
 				t.Fatalf("the agents say that %s has it, it is on %s", before, now)
 			}
-			guest := w.guestOn(before, false)
-			w.reachesOut(guest)
+			guests := w.guestsBesides(before)
+			for _, guest := range guests {
+				w.reachesOut(guest)
+			}
 			mend := sync.OnceFunc(func() { f.undo(w, before) })
 			defer mend() // also after a failure, for what follows
 			f.do(w, before)
 			after := holder.one(t, 40*time.Second, before)
-			w.reachesOut(guest)
+			w.knowsGateway(after, guests...)
+			for _, guest := range guests {
+				w.reachesOut(guest)
+			}
 			mend()
 			if said := w.settled(); said != after {
 				t.Errorf("it is on %s, and the agents say on %s", after, said)

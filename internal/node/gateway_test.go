@@ -173,7 +173,7 @@ type fakeLeaser struct {
 	known     []dataplane.BridgeAddress
 	others    []dataplane.BridgeAddress
 	wanted    []kernel.LeasedAddress
-	announced []dataplane.BridgeAddress
+	announced []string
 	err       error
 }
 
@@ -182,8 +182,10 @@ func (f *fakeLeaser) SetLeased(_ context.Context, known, others []dataplane.Brid
 	return f.err
 }
 
-func (f *fakeLeaser) Announce(addresses []dataplane.BridgeAddress) error {
-	f.announced = append(f.announced, addresses...)
+func (f *fakeLeaser) Announce(segments []dataplane.Segment) error {
+	for _, s := range segments {
+		f.announced = append(f.announced, s.Name)
+	}
 	return nil
 }
 
@@ -218,8 +220,8 @@ func TestLeasedGateways(t *testing.T) {
 	for range 2 {
 		must(t, g.Set(t.Context(), []gateway.Holding{holding}))
 	}
-	if !slices.Equal(k.announced, []dataplane.BridgeAddress{address}) {
-		t.Errorf("announced %v, want %v once", k.announced, address)
+	if !slices.Equal(k.announced, []string{"blue"}) {
+		t.Errorf("announced %v, want blue once", k.announced)
 	}
 	if diff := cmp.Diff(map[string]uint32{"blue": 5}, g.Held()); diff != "" || !changed() || changed() {
 		t.Errorf("held (-want +got):\n%s", diff)

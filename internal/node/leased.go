@@ -18,7 +18,7 @@ import (
 // leaser is what is used of kernel.Kernel for addresses with a lifetime.
 type leaser interface {
 	SetLeased(ctx context.Context, known, others []dataplane.BridgeAddress, wanted []kernel.LeasedAddress, clock func() time.Duration) error
-	Announce([]dataplane.BridgeAddress) error
+	Announce([]dataplane.Segment) error
 }
 
 // leasedGateways puts the elected gateways that this node holds into the
@@ -99,9 +99,9 @@ func (g *leasedGateways) Set(ctx context.Context, holdings []gateway.Holding) er
 			held[h.Segment] = sequence(h.Term)
 		}
 	}
-	var came []dataplane.BridgeAddress
+	var came []dataplane.Segment
 	for _, name := range g.publish(held) {
-		came = append(came, addressesOf(segments[name])...)
+		came = append(came, segments[name])
 	}
 	if len(came) > 0 {
 		if err := g.kernel.Announce(came); err != nil {
