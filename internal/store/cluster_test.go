@@ -196,6 +196,42 @@ func TestWatchSurvivesCompactionAndMembers(t *testing.T) {
 	see("b", "1")
 }
 
+// A watch that waits for a member that cannot be reached goes elsewhere as soon
+// as another is preferred.
+func TestWatchLeavesUnreachableMember(t *testing.T) {
+	c := newCluster(t, 3)
+	c.startAll()
+	c.machines[2].stop()
+	client, ctx := c.open(c.machines[0].pki), t.Context()
+	prefer := func(member int) {
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		client.move(member)
+	}
+	e, err := client.Create(ctx, "a", []byte("0"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	updates := client.Watch(ctx, "")
+	<-updates
+	for range 10 {
+		prefer(2)
+		pause(ctx, 20*time.Millisecond) // for the watch to get there
+		prefer(0)
+		if e, err = client.Update(ctx, e, []byte("1"), nil); err != nil {
+			t.Fatal(err)
+		}
+		for seen := false; !seen; {
+			select {
+			case u := <-updates:
+				seen = u.Entries["a"].Revision == e.Revision
+			case <-time.After(patience):
+				t.Fatal("the watch stays with a member that cannot be reached")
+			}
+		}
+	}
+}
+
 func TestCompactedHistoryIsReadAnew(t *testing.T) {
 	c := newCluster(t, 1)
 	c.startAll()

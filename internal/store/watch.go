@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -111,37 +113,41 @@ func (c *Client) follow(ctx context.Context, prefix string, changes chan<- Updat
 // errMoved tells that another member is to be asked from now on.
 var errMoved = errors.New("another member is preferred")
 
-// watchAt watches at one member until it fails or another is preferred.
+// watchAt watches at one member until it fails or another is preferred. The
+// library waits for a member that cannot be reached for as long as the context
+// lasts, at the beginning as well as later.
 func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix string, revision *int64, changes chan<- Update) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	c.mu.Lock()
 	moved, still := c.moved, c.clients[c.current] == member
 	c.mu.Unlock()
 	if !still {
 		return errMoved
 	}
-	watch := member.Watch(clientv3.WithRequireLeader(ctx), c.prefix+prefix,
-		clientv3.WithPrefix(), clientv3.WithRev(*revision+1), clientv3.WithCreatedNotify())
-	for {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var leaving sync.WaitGroup
+	defer leaving.Wait()
+	defer cancel(nil)
+	leaving.Go(func() {
 		select {
 		case <-moved:
-			return errMoved
-		case got, ok := <-watch:
-			if !ok {
-				return rpctypes.ErrNoLeader
-			}
-			if err := got.Err(); err != nil {
-				return err
-			}
-			if len(got.Events) == 0 {
-				continue
-			}
-			update := c.update(got)
-			changes <- update
-			*revision = update.Revision
+			cancel(errMoved)
+		case <-ctx.Done():
 		}
+	})
+	watch := member.Watch(clientv3.WithRequireLeader(ctx), c.prefix+prefix,
+		clientv3.WithPrefix(), clientv3.WithRev(*revision+1), clientv3.WithCreatedNotify())
+	for got := range watch {
+		if err := got.Err(); err != nil {
+			return cmp.Or(context.Cause(ctx), err)
+		}
+		if len(got.Events) == 0 {
+			continue
+		}
+		update := c.update(got)
+		changes <- update
+		*revision = update.Revision
 	}
+	return cmp.Or(context.Cause(ctx), rpctypes.ErrNoLeader)
 }
 
 func (c *Client) update(got clientv3.WatchResponse) Update {
