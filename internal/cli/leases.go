@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -66,12 +67,12 @@ func renderLeases(answer api.Leases, v view) string {
 	}
 	t := table{columns: []column{
 		{name: "SEGMENT"}, {name: "ADDRESS"}, {name: "MAC"}, {name: "STATE"}, {name: "NODE"}, {name: "PORT"},
-		{name: "FOR", right: true}, {name: "KEPT", right: true}, {name: "HOST"}, {name: "CLIENT"},
+		{name: "FOR", right: true}, {name: "KEPT", right: true}, {name: "NAME"}, {name: "CLIENT"},
 	}}
 	for _, l := range answer.Leases {
 		kept := (time.Duration(l.KeptSeconds) * time.Second).String()
 		t.add(cell{text: l.Segment}, cell{text: l.Address}, cell{text: l.MAC}, stateOfLease(l), cell{text: l.Node}, cell{text: l.Port},
-			cell{text: forLease(l, v)}, cell{text: kept}, cell{text: l.Hostname}, cell{text: clientOfLease(l)})
+			cell{text: forLease(l, v)}, cell{text: kept}, cell{text: cmp.Or(l.Name, l.Hostname)}, cell{text: clientOfLease(l)})
 	}
 	return t.render(v)
 }

@@ -39,6 +39,9 @@ func hypervisorVerdict(h status.Hypervisor) error {
 
 func renderHypervisor(h status.Hypervisor, v view) string {
 	text := contactText(h, v) + "\n"
+	if h.ClusterTrouble != "" {
+		text += v.paint(printable("it does not tell of instances on other members: "+h.ClusterTrouble), yellow) + "\n"
+	}
 	if len(h.Instances) == 0 {
 		return text
 	}

@@ -122,6 +122,7 @@ func TestGolden(t *testing.T) {
 		"evpn-none.txt":            renderEVPN(api.EVPN{}, wide),
 		"hypervisor.txt":           renderHypervisor(someHypervisor(), wide),
 		"hypervisor-away.txt":      renderHypervisor(hangingHypervisor(), narrow),
+		"hypervisor-cluster.txt":   renderHypervisor(status.Hypervisor{Contact: "connected", Socket: "/s", Product: "LXD", Version: "5.0.2", ClusterTrouble: "no answer within 30s"}, wide),
 		"hypervisor-absent.txt":    renderHypervisor(status.Hypervisor{Contact: "absent"}, wide),
 		"hypervisor-off.txt":       renderHypervisor(status.Hypervisor{Contact: "off"}, wide),
 		"gateways.txt":             renderGateways(someGateways(), wide),

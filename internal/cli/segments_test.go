@@ -94,7 +94,7 @@ func someLeases() api.Leases {
 	return api.Leases{Leases: []status.Lease{
 		{Segment: "blue", Address: "172.16.0.11", Client: "01020000000001", MAC: "02:00:00:00:00:01", Hostname: "web1", State: "leased",
 			Node: "leaf1", Port: "vg1", Since: &since, Ends: &ends, KeptSeconds: 4020.5},
-		{Segment: "blue", Address: "172.16.0.12", Client: "ff0000000001", MAC: "02:00:00:00:00:02", State: "ended",
+		{Segment: "blue", Address: "172.16.0.12", Client: "ff0000000001", MAC: "02:00:00:00:00:02", Name: "build/web2", Hostname: "localhost", State: "ended",
 			Node: "leaf2", Port: "vg2", Since: &since, Ends: &since},
 		{Segment: "blue", Address: "172.16.0.13", MAC: "02:00:00:00:00:03", State: "declined", Node: "leaf2", KeptSeconds: 1700},
 		{Segment: "blue", Address: "fd00:172:16::1:11", Client: "0003000102000000000100000001", MAC: "02:00:00:00:00:01", Hostname: "web1", State: "leased",

@@ -23,6 +23,18 @@ type LocalMAC struct {
 	Aged bool
 }
 
+// LocalPlaces tells of guests' MACs by the word of who has put them there, as a
+// hypervisor has: nothing need have been heard of them.
+type LocalPlaces []LocalPlace
+
+// LocalPlace is the port that a MAC was put behind.
+type LocalPlace struct {
+	VNI  uint32
+	MAC  MAC
+	Port string
+	Held bool // what other ports of the node hear of it does not move it
+}
+
 // LocalPortsGone tells of ports that left their bridge or vanished, and all
 // guests behind them.
 type LocalPortsGone []LocalPort
@@ -85,6 +97,7 @@ type LocalRead struct{}
 type OverlayDrifted struct{}
 
 func (LocalMACs) overlayEvent()      {}
+func (LocalPlaces) overlayEvent()    {}
 func (LocalPortsGone) overlayEvent() {}
 func (LocalAddresses) overlayEvent() {}
 func (LocalOverflows) overlayEvent() {}

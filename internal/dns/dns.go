@@ -26,6 +26,8 @@ type Desired struct {
 	Prefixes []netip.Prefix // that this fabric alone knows names of addresses in
 	Segments []Segment      // whose guests are answered here
 	Names    []Name
+	// Instances are named by their hypervisor.
+	Instances []Instance
 }
 
 // Segment is one whose guests are answered.

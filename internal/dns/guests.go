@@ -92,8 +92,9 @@ func (g *guests) forget(a netip.Addr) {
 	}
 }
 
-// addresses are those of the guest that a name is of.
-func (g *guests) addresses(below string) []netip.Addr {
+// addresses are those of the guest that a name is of, which is one of owners
+// unless that is nil.
+func (g *guests) addresses(below string, owners map[string]struct{}) []netip.Addr {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	same, ok := g.named[below]
@@ -102,7 +103,8 @@ func (g *guests) addresses(below string) []netip.Addr {
 	}
 	var own []netip.Addr
 	for a, guest := range same.all {
-		if guest.Owner == same.eldest.Owner {
+		_, may := owners[guest.Owner]
+		if may || owners == nil && guest.Owner == same.eldest.Owner {
 			own = append(own, a)
 		}
 	}
@@ -110,13 +112,14 @@ func (g *guests) addresses(below string) []netip.Addr {
 	return own[:min(len(own), maxShared)]
 }
 
-// name is what an address answers to.
-func (g *guests) name(a netip.Addr) (below string, ok bool) {
+// name is what the guest that has an address calls itself, and eldest whether
+// it has been called so longest.
+func (g *guests) name(a netip.Addr) (below, owner string, eldest bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	guest, ok := g.of[a]
-	if !ok || g.named[guest.key()].eldest.Owner != guest.Owner {
-		return "", false
+	if !ok {
+		return "", "", false
 	}
-	return guest.key(), true
+	return guest.key(), guest.Owner, g.named[guest.key()].eldest.Owner == guest.Owner
 }

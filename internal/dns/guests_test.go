@@ -74,7 +74,55 @@ func TestOneNameOfManyAddresses(t *testing.T) {
 	for i := range 3 * maxShared {
 		g.learn([]Guest{{Name: "many", Segment: "blue", Owner: "a", Address: netip.AddrFrom4([4]byte{172, 16, 1, byte(i)})}})
 	}
-	if n := len(g.addresses("many.blue")); n != maxShared {
+	if n := len(g.addresses("many.blue", nil)); n != maxShared {
 		t.Errorf("answered with %d addresses", n)
+	}
+}
+
+// TestWhatHypervisorsCallGuests has instances of a hypervisor, one without an
+// address, beside guests that call themselves the same, and longer.
+func TestWhatHypervisorsCallGuests(t *testing.T) {
+	g := newGuests()
+	g.learn([]Guest{
+		called("app", "blue", "thief", "172.16.0.40", 1),
+		called("idle", "blue", "thief", "172.16.0.41", 1),
+		called("idle", "blue", "i2", "172.16.0.42", 5), // leased before it ended
+		called("other", "blue", "i1", "172.16.0.43", 5),
+		called("free", "blue", "x", "172.16.0.44", 5),
+	})
+	d := testDesired
+	d.Instances = []Instance{
+		{"App", "blue", "i1", addrs("172.16.0.43", "fd00:1::43")},
+		{"app", "blue", "i1b", addrs("172.16.0.45", "172.16.0.43")}, // its second interface
+		{"idle", "blue", "i2", nil},
+		{"web", "blue", "i3", addrs("172.16.0.46")}, // the document's
+		{"two.labels", "blue", "i4", addrs("172.16.0.47")},
+		{"app", "gone", "i5", addrs("172.16.0.48")},
+	}
+	z := newZone(d, g)
+	for _, test := range []struct {
+		name string
+		kind uint16
+		want string
+	}{
+		{"app.blue.apollo.", wire.TypeA, "NOERROR A:172.16.0.43 A:172.16.0.45"},
+		{"APP.blue.apollo.", wire.TypeAAAA, "NOERROR AAAA:fd00:1::43"},
+		{"43.0.16.172.in-addr.arpa.", wire.TypePTR, "NOERROR PTR:app.blue.apollo."},
+		{"40.0.16.172.in-addr.arpa.", wire.TypePTR, "NXDOMAIN of 0.16.172.in-addr.arpa."},
+		{"idle.blue.apollo.", wire.TypeA, "NOERROR A:172.16.0.42"},
+		{"42.0.16.172.in-addr.arpa.", wire.TypePTR, "NOERROR PTR:idle.blue.apollo."},
+		{"41.0.16.172.in-addr.arpa.", wire.TypePTR, "NXDOMAIN of 0.16.172.in-addr.arpa."},
+		{"other.blue.apollo.", wire.TypeA, "NOERROR A:172.16.0.43"}, // what it calls itself besides
+		{"free.blue.apollo.", wire.TypeA, "NOERROR A:172.16.0.44"},
+		{"web.blue.apollo.", wire.TypeA, "NOERROR A:172.16.0.11 A:172.16.0.12"},
+		{"46.0.16.172.in-addr.arpa.", wire.TypePTR, "NXDOMAIN of 0.16.172.in-addr.arpa."},
+		{"47.0.16.172.in-addr.arpa.", wire.TypePTR, "NXDOMAIN of 0.16.172.in-addr.arpa."},
+		{"app.gone.apollo.", wire.TypeA, "NXDOMAIN of apollo."},
+		{"48.0.16.172.in-addr.arpa.", wire.TypePTR, "NXDOMAIN of 0.16.172.in-addr.arpa."},
+	} {
+		f, _ := z.lookup(wire.Question{Name: test.name, Qtype: test.kind, Qclass: wire.ClassINET}, "gw.")
+		if got := brief(f); got != test.want {
+			t.Errorf("%s %s is %q, want %q", test.name, wire.TypeToString[test.kind], got, test.want)
+		}
 	}
 }

@@ -23,6 +23,9 @@ type zone struct {
 	reverse  map[netip.Addr][]string
 	prefixes []netip.Prefix
 	guests   *guests // whose names are none of those
+
+	instances  map[string]*vouched // by what nameBelow says
+	instanceAt map[netip.Addr]string
 }
 
 func newZone(d Desired, own *guests) *zone {
@@ -54,6 +57,7 @@ func newZone(d Desired, own *guests) *zone {
 			}
 		}
 	}
+	z.vouch(d.Instances)
 	return z
 }
 
@@ -101,7 +105,7 @@ func (z *zone) lookup(q wire.Question, server string) (found, bool) {
 }
 
 // find returns the addresses of a name, and whether there is such a name. What
-// the document names, no guest does.
+// the document names, no guest does, and what a hypervisor names, no other guest.
 func (z *zone) find(name string) ([]netip.Addr, bool) {
 	if addresses, ok := z.forward[name]; ok {
 		return addresses, true
@@ -110,7 +114,7 @@ func (z *zone) find(name string) ([]netip.Addr, bool) {
 	if !ok || !z.segment(below) {
 		return nil, false
 	}
-	addresses := z.guests.addresses(below)
+	addresses := z.below(below)
 	return addresses, len(addresses) > 0
 }
 
@@ -127,7 +131,7 @@ func (z *zone) names(a netip.Addr) []string {
 	if names := z.reverse[a]; len(names) > 0 {
 		return names
 	}
-	below, ok := z.guests.name(a)
+	below, ok := z.nameAt(a)
 	if !ok || !z.segment(below) {
 		return nil
 	}

@@ -106,6 +106,7 @@ func (t *Table) change(s *segment, config dataplane.Segment) {
 	s.config = config
 	t.tellGateway(s)
 	t.news.routes = true // of hosts too
+	delete(s.placed, config.BridgeMAC())
 	if m, ok := s.macs[config.BridgeMAC()]; ok && m.local != nil {
 		t.leave(m)
 	}

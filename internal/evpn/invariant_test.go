@@ -48,6 +48,14 @@ func (r *rig) check() {
 			if _, ok := m.local.port.macs[m]; !ok || s.ports[m.local.port.name] != m.local.port {
 				r.Fatalf("%s is at port %s, which does not know", mac, m.local.port.name)
 			}
+			if at, held := s.placed[mac]; held && at != m.local.port.name {
+				r.Fatalf("%s is held at port %s, and is at %s", mac, at, m.local.port.name)
+			}
+		}
+		for mac, at := range s.placed {
+			if _, ok := s.ports[at]; !ok {
+				r.Fatalf("%s is held at port %s, which there is not", mac, at)
+			}
 		}
 		for _, p := range s.ports {
 			here -= len(p.macs)
@@ -122,8 +130,10 @@ func FuzzTable(f *testing.F) {
 				route.IP = ip
 			}
 			switch op & 15 {
-			case 0, 1, 2:
+			case 0, 1:
 				r.appears(100, mac, port)
+			case 2:
+				r.Observe(dataplane.LocalPlaces{{VNI: 100, MAC: mac, Port: port, Held: x/16%2 == 0}})
 			case 3:
 				r.sticks(100, mac, port)
 			case 4, 5:

@@ -34,7 +34,8 @@ func (p *port) remove(m *station) {
 	p.refused = 0
 }
 
-// longestSilent is the station that was heard least lately; nil if all are heard.
+// longestSilent is the station that was heard least lately of those that are not
+// held there; nil if all are heard.
 func (p *port) longestSilent() *station {
 	if p.silent == 0 {
 		return nil
@@ -42,7 +43,8 @@ func (p *port) longestSilent() *station {
 	var oldest *station
 	for m := range p.macs {
 		silent := m.local.silent
-		if !silent.IsZero() && (oldest == nil || silent.Before(oldest.local.silent)) {
+		_, held := m.segment.placed[m.mac]
+		if !silent.IsZero() && !held && (oldest == nil || silent.Before(oldest.local.silent)) {
 			oldest = m
 		}
 	}
@@ -55,6 +57,10 @@ func (t *Table) Observe(event dataplane.OverlayEvent) {
 	case dataplane.LocalMACs:
 		for _, m := range event {
 			t.localMAC(m)
+		}
+	case dataplane.LocalPlaces:
+		for _, p := range event {
+			t.place(p)
 		}
 	case dataplane.LocalAddresses:
 		for _, a := range event {
@@ -95,6 +101,12 @@ func (t *Table) appear(s *segment, mac dataplane.MAC, at string, sticky bool) {
 		t.reappear(m, at, sticky)
 		return
 	}
+	if s.heldElsewhere(mac, at) {
+		if known {
+			t.news.mac(s.config.VNI, mac, m.told) // the kernel has just forgotten it
+		}
+		return
+	}
 	var winner *remote
 	if known {
 		winner = best(m.remotes, anyRoute)
@@ -123,6 +135,10 @@ func (t *Table) appear(s *segment, mac dataplane.MAC, at string, sticky bool) {
 // reappear is for a station that is here already: it is heard again, perhaps
 // on another port.
 func (t *Table) reappear(m *station, at string, sticky bool) {
+	if m.segment.heldElsewhere(m.mac, at) {
+		m.see(at)
+		return
+	}
 	if !m.local.silent.IsZero() {
 		m.local.silent = time.Time{}
 		m.local.port.silent--
@@ -132,6 +148,9 @@ func (t *Table) reappear(m *station, at string, sticky bool) {
 		t.touchMAC(m)
 	}
 	if m.local.port.name == at {
+		if !m.frozen() {
+			m.see("")
+		}
 		return
 	}
 	if !t.mayMove(m) {
@@ -226,6 +245,7 @@ func (t *Table) portGone(vni uint32, name string) {
 	}
 	delete(s.over, name)
 	delete(s.loops, name)
+	s.unplace(name)
 	for m := range s.doubted {
 		if m.seenAt == name {
 			m.see("")

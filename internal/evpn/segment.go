@@ -16,13 +16,14 @@ type segment struct {
 	macs      map[dataplane.MAC]*station
 	addresses map[netip.Addr]*address
 	ports     map[string]*port
-	floods    map[*remote]struct{}  // Multicast routes
-	unlearned map[*station]struct{} // stations of which only addresses were seen
-	doubted   map[*station]struct{} // stations that were seen where they may not be
-	loops     map[string]loop       // ports that are blocked because of a loop
-	over      map[string]overflow   // ports with more behind them than is told of
-	flood     []netip.Addr          // as told
-	held      uint32                // see SetHeld; 0: this node does not have the gateway
+	floods    map[*remote]struct{}     // Multicast routes
+	placed    map[dataplane.MAC]string // ports that stations are held behind, see place
+	unlearned map[*station]struct{}    // stations of which only addresses were seen
+	doubted   map[*station]struct{}    // stations that were seen where they may not be
+	loops     map[string]loop          // ports that are blocked because of a loop
+	over      map[string]overflow      // ports with more behind them than is told of
+	flood     []netip.Addr             // as told
+	held      uint32                   // see SetHeld; 0: this node does not have the gateway
 	touched   bool
 }
 
@@ -77,6 +78,7 @@ func (t *Table) addSegment(config dataplane.Segment) {
 		addresses: make(map[netip.Addr]*address),
 		ports:     make(map[string]*port),
 		floods:    make(map[*remote]struct{}),
+		placed:    make(map[dataplane.MAC]string),
 		unlearned: make(map[*station]struct{}),
 		doubted:   make(map[*station]struct{}),
 		over:      make(map[string]overflow),

@@ -100,6 +100,7 @@ func (t *Table) decide(m *station) {
 	if m.local == nil && m.unopposed(winner) {
 		t.thaw(m)
 	}
+	t.resume(m)
 	t.settleOwner(m, winner)
 	t.announce(m)
 	t.collect(m)

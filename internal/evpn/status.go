@@ -24,6 +24,7 @@ type MACStatus struct {
 	Sticky   bool
 	Since    time.Time
 	Plugged  time.Time // of a local one: since when it is behind Port
+	Held     bool      // of a local one: it stays there whatever other ports hear of it
 	Silent   time.Time // of a local one: since when the kernel has not heard it; zero: it has
 	Frozen   time.Time // until when it is not allowed to move; zero: it is
 }
@@ -48,6 +49,7 @@ func (t *Table) MACs(vni uint32) []MACStatus {
 		if m.local != nil {
 			status.Local, status.Port, status.Plugged, status.Silent = true, m.local.port.name, m.local.since, m.local.silent
 			status.Sequence, status.Sticky = m.local.sequence, m.local.sticky
+			status.Held = s.placed[mac] == status.Port
 		} else if winner := best(m.remotes, reachableRoute); winner != nil {
 			status.Sequence, status.Sticky = winner.claim.sequence, winner.claim.sticky
 		}
@@ -199,6 +201,8 @@ func (t *Table) segmentProblems(s *segment) []Problem {
 		case m.frozen():
 			add(m.contest.until.Add(-freezeTime), "%s has moved more than %d times in %s: frozen at %s%s until %s; two guests with one MAC, or a loop?",
 				m.mac, maxMoves, moveWindow, t.whereIs(m), also(m.seenAt), m.contest.until.Format(time.TimeOnly))
+		case m.seenAt != "" && m.local != nil && s.heldElsewhere(m.mac, m.seenAt):
+			add(time.Time{}, "%s is plugged in at port %s, and was seen at port %s: does somebody else use its MAC?", m.mac, m.local.port.name, m.seenAt)
 		case m.seenAt != "" && m.local == nil:
 			add(time.Time{}, "%s was seen at port %s, but %s says that it never moves from there", m.mac, m.seenAt, m.owner)
 		}
@@ -244,12 +248,16 @@ func (t *Table) Addresses(vni uint32, mac dataplane.MAC) []netip.Addr {
 	if !ok {
 		return nil
 	}
+	said := slices.Clone(m.addresses)
+	for _, r := range m.remotes {
+		said = append(said, r.ip())
+	}
 	var all []netip.Addr
-	for _, ip := range m.addresses {
+	for _, ip := range said {
 		if a, ok := s.addresses[ip]; ok && a.told == mac {
 			all = append(all, ip)
 		}
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
-	return all
+	return slices.Compact(all)
 }

@@ -83,6 +83,11 @@ type Station struct {
 	// Silent tells that one that is here was not heard for so long that the
 	// bridge forgot it: its addresses are free for others.
 	Silent bool
+	// Held tells that its port is known by the word of who has plugged it in
+	// there: it has settled as soon as it is there, and stays when it is silent.
+	Held bool
+	// Given are addresses that are its own by such a word, silent or not.
+	Given []netip.Addr
 }
 
 // Here is what is known of a node.
@@ -146,16 +151,14 @@ func (g *Guests) Rules(h Here) (rules dataplane.Guard, untold int) {
 // bind notes what belongs to a station. Only addresses of the segment's own
 // prefixes are one guest's: those of others may be somebody else's elsewhere.
 func (s guestSegment) bind(rules *dataplane.Guard, station Station, strict bool) {
-	if station.Silent {
-		return
-	}
-	if station.Settled {
+	if station.Held || station.Settled && !station.Silent {
 		rules.Places = append(rules.Places, dataplane.GuestPlace{Port: station.Port, MAC: station.MAC})
 	}
-	if strict {
-		return
+	own := station.Given
+	if !strict && !station.Silent {
+		own = slices.Concat(own, station.IPs)
 	}
-	for _, ip := range station.IPs {
+	for _, ip := range own {
 		if s.guards(ip) {
 			rules.Holders = append(rules.Holders, dataplane.GuestAddress{MAC: station.MAC, IP: ip})
 		}

@@ -16,9 +16,10 @@ const defaultProject = "default"
 
 // What one answer may hold: more is cut off, and a mistake of somebody's.
 const (
-	maxInstances = 4096 // in one list
-	maxNICs      = 16   // of an instance
-	maxName      = 63   // bytes of a name, as LXD's own limit (RFC 1123)
+	maxInstances = 4096  // of one member
+	maxCluster   = 16384 // of a whole cluster
+	maxNICs      = 16    // of an instance
+	maxName      = 63    // bytes of a name, as LXD's own limit (RFC 1123)
 )
 
 // envelope is what the hypervisor's API wraps every answer in.
@@ -29,11 +30,13 @@ type envelope struct {
 	Metadata json.RawMessage `json:"metadata"`
 }
 
+func noAPI(err error) error { return fmt.Errorf("the answer is none of LXD's API: %w", err) }
+
 // open takes the answer out of its envelope.
 func open(body []byte) (json.RawMessage, error) {
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil {
-		return nil, fmt.Errorf("the answer is none of LXD's API: %w", err)
+		return nil, noAPI(err)
 	}
 	switch {
 	case e.Type == "error" && e.Code == 404:
@@ -50,7 +53,7 @@ func open(body []byte) (json.RawMessage, error) {
 func refusal(body []byte) error {
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil {
-		return fmt.Errorf("the answer is none of LXD's API: %w", err)
+		return noAPI(err)
 	}
 	if e.Type != "sync" {
 		return fmt.Errorf("%s (code %d)", clip(e.Error), e.Code)
@@ -87,14 +90,14 @@ func (i instanceJSON) key() Key {
 }
 
 // decodeInstances reads a list of instances: those that are known, and the
-// names of those of which nothing but the name is.
-func decodeInstances(metadata json.RawMessage) (known []Instance, unknown []Key, err error) {
+// names of those of which nothing but the name is. More than most are an error.
+func decodeInstances(metadata json.RawMessage, most int) (known []Instance, unknown []Key, err error) {
 	var list []instanceJSON
 	if err := json.Unmarshal(metadata, &list); err != nil {
 		return nil, nil, fmt.Errorf("read the list of instances: %w", err)
 	}
-	if len(list) > maxInstances {
-		return nil, nil, fmt.Errorf("%d instances: frond takes at most %d of one cluster", len(list), maxInstances)
+	if len(list) > most {
+		return nil, nil, tooMany(len(list), most)
 	}
 	for _, i := range list {
 		instance, ok := i.instance()
@@ -106,6 +109,10 @@ func decodeInstances(metadata json.RawMessage) (known []Instance, unknown []Key,
 		}
 	}
 	return known, unknown, nil
+}
+
+func tooMany(are, most int) error {
+	return fmt.Errorf("%d instances: frond takes at most %d", are, most)
 }
 
 func decodeInstance(metadata json.RawMessage) (Instance, error) {
@@ -167,13 +174,13 @@ func (i instanceJSON) nic(device string, options map[string]string) (NIC, bool) 
 }
 
 // decodeKeys reads a list of instances' addresses in the API.
-func decodeKeys(metadata json.RawMessage) ([]Key, error) {
+func decodeKeys(metadata json.RawMessage, most int) ([]Key, error) {
 	var list []string
 	if err := json.Unmarshal(metadata, &list); err != nil {
 		return nil, fmt.Errorf("read the names of instances: %w", err)
 	}
-	if len(list) > maxInstances {
-		return nil, fmt.Errorf("%d instances: frond takes at most %d of one cluster", len(list), maxInstances)
+	if len(list) > most {
+		return nil, tooMany(len(list), most)
 	}
 	var keys []Key
 	for _, source := range list {

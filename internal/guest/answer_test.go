@@ -40,7 +40,7 @@ func mac(t *testing.T, text string) dataplane.MAC {
 }
 
 func TestDecodeInstances(t *testing.T) {
-	known, unknown, err := decodeInstances(recorded(t, "instances.json"))
+	known, unknown, err := decodeInstances(recorded(t, "instances.json"), maxInstances)
 	if err != nil || len(unknown) > 0 {
 		t.Fatal(unknown, err)
 	}
@@ -69,7 +69,7 @@ func TestDecodeOther(t *testing.T) {
 	if err != nil || i.Key != (Key{"default", "c2"}) || len(i.NICs) != 1 {
 		t.Errorf("one instance: %+v, %v", i, err)
 	}
-	keys, err := decodeKeys(recorded(t, "keys.json"))
+	keys, err := decodeKeys(recorded(t, "keys.json"), maxInstances)
 	if diff := cmp.Diff([]Key{{"default", "c1"}, {"default", "c2"}, {"blue", "c4"}, {"blue", "c5"}}, keys); diff != "" || err != nil {
 		t.Error(err, diff)
 	}
@@ -123,7 +123,7 @@ func TestDecodeUnusual(t *testing.T) {
 		{"no MAC at all", `[{"name": "c1", "expanded_config": {"volatile.eth0.hwaddr": "garbage"}, ` + devices + `}]`, 1, 0, 0},
 		{"a MAC, not started", `[{"name": "c1", "expanded_config": {"volatile.eth0.hwaddr": "00:16:3e:00:00:01"}, ` + devices + `}]`, 1, 1, 0},
 	} {
-		known, unknown, err := decodeInstances([]byte(test.list))
+		known, unknown, err := decodeInstances([]byte(test.list), maxInstances)
 		nics := 0
 		for _, i := range known {
 			nics += len(i.NICs)
@@ -143,7 +143,7 @@ func TestDecodeUnusual(t *testing.T) {
 		}
 	}
 	managed, _, err := decodeInstances([]byte(`[{"name": "v1", "type": "virtual-machine", "expanded_config": {"volatile.nic.host_name": "tap1", "volatile.nic.hwaddr": "00:16:3e:00:00:02"},
-		"expanded_devices": {"nic": {"type": "nic", "network": "lxdbr0", "ipv4.address": "none", "ipv6.address": "fd00::2"}}}]`))
+		"expanded_devices": {"nic": {"type": "nic", "network": "lxdbr0", "ipv4.address": "none", "ipv6.address": "fd00::2"}}}]`), maxInstances)
 	want := []Instance{{Key: Key{"default", "v1"}, Kind: "virtual-machine", NICs: []NIC{{
 		Device: "nic", MAC: mac(t, "00:16:3e:00:00:02"), Port: "tap1", Parent: "lxdbr0", Addresses: []netip.Addr{netip.MustParseAddr("fd00::2")},
 	}}}}
@@ -166,13 +166,13 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		known, _, _ := decodeInstances(metadata)
+		known, _, _ := decodeInstances(metadata, maxInstances)
 		for _, i := range known {
 			if !validName(i.Name) || len(i.NICs) > maxNICs {
 				t.Errorf("%+v", i)
 			}
 		}
-		_, _ = decodeKeys(metadata)
+		_, _ = decodeKeys(metadata, maxInstances)
 		_, _ = decodeServer(metadata)
 	})
 }

@@ -49,7 +49,7 @@ func BenchmarkDecode(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if known, _, err := decodeInstances(metadata); err != nil || len(known) != 200 {
+		if known, _, err := decodeInstances(metadata, maxInstances); err != nil || len(known) != 200 {
 			b.Fatal(len(known), err)
 		}
 	}

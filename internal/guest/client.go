@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"golang.org/x/net/websocket"
@@ -65,17 +66,16 @@ func (c *Client) Instances(ctx context.Context) ([]Instance, []Key, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return decodeInstances(metadata)
+	return decodeInstances(metadata, maxInstances)
 }
 
-// Everywhere are those on all members that answer.
-func (c *Client) Everywhere(ctx context.Context) ([]Instance, error) {
+// Everywhere are those on all members.
+func (c *Client) Everywhere(ctx context.Context) ([]Instance, []Key, error) {
 	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"recursion": {"1"}, "all-projects": {"true"}}, "")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	known, _, err := decodeInstances(metadata)
-	return known, err
+	return decodeInstances(metadata, maxCluster)
 }
 
 // Keys are the names of the instances on this member.
@@ -84,7 +84,16 @@ func (c *Client) Keys(ctx context.Context) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decodeKeys(metadata)
+	return decodeKeys(metadata, maxInstances)
+}
+
+// Names are those of the instances on all members.
+func (c *Client) Names(ctx context.Context) ([]Key, error) {
+	metadata, err := c.get(ctx, "/1.0/instances", url.Values{"all-projects": {"true"}}, "")
+	if err != nil {
+		return nil, err
+	}
+	return decodeKeys(metadata, maxCluster)
 }
 
 // Instance is one by its name.
@@ -140,13 +149,18 @@ func (c *Client) do(ctx context.Context, q question) (http.Header, []byte, error
 	return response.Header, answer, nil
 }
 
-// cause is the error without the address that nobody knows.
+// cause is the error without the address that nobody knows. What is none of the
+// socket's has come out of the answer.
 func cause(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
-		return wrapped.Err
+		err = wrapped.Err
 	}
-	return err
+	var socket *net.OpError
+	if errors.As(err, &socket) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return noAPI(err)
 }
 
 const (
@@ -174,7 +188,7 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 	}
 	ws, err := websocket.NewClient(config, conn)
 	if err != nil {
-		return fmt.Errorf("ask for events: %w", err)
+		return fmt.Errorf("ask for events: %w", conn.cause(err))
 	}
 	conn.patience = silence
 	ws.MaxPayloadBytes = largestEvent
@@ -182,7 +196,7 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 	for {
 		var message []byte
 		if err := websocket.Message.Receive(ws, &message); err != nil {
-			return fmt.Errorf("hear events: %w", err)
+			return fmt.Errorf("hear events: %w", conn.cause(err))
 		}
 		if e, ok := decodeEvent(message); ok {
 			tell(e)
@@ -194,6 +208,14 @@ func (c *Client) Events(ctx context.Context, ready func(), tell func(Event)) err
 type attentive struct {
 	net.Conn
 	patience time.Duration
+}
+
+// cause says what a deadline that has passed means.
+func (a *attentive) cause(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return noAnswer(a.patience)
+	}
+	return err
 }
 
 func (a *attentive) Read(p []byte) (int, error) {

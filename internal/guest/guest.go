@@ -9,8 +9,10 @@ package guest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"frond/internal/dataplane"
 )
@@ -26,8 +28,14 @@ func (k Key) String() string {
 	return k.Project + "/" + k.Name
 }
 
-// compare orders instances by project and name.
+// compare orders instances by project and name, the default project first.
 func (k Key) compare(other Key) int {
+	if first, second := k.Project == defaultProject, other.Project == defaultProject; first != second {
+		if first {
+			return -1
+		}
+		return 1
+	}
 	if d := strings.Compare(k.Project, other.Project); d != 0 {
 		return d
 	}
@@ -81,19 +89,23 @@ var ErrGone = errors.New("there is no such instance")
 // nothing at the moment, as of one on a member that is away.
 var ErrUnknown = errors.New("the hypervisor knows nothing of the instance at the moment")
 
+func noAnswer(d time.Duration) error { return fmt.Errorf("no answer within %s", d) }
+
 // Source is a hypervisor that can be asked. Each call ends when its context does.
 type Source interface {
 	Server(context.Context) (Server, error)
 	// Instances are those on this member. One whose configuration the
-	// hypervisor does not know at the moment is named without it, by known.
+	// hypervisor does not know at the moment is named without it, by unknown.
 	Instances(context.Context) (known []Instance, unknown []Key, err error)
-	// Everywhere are those on all members that answer.
-	Everywhere(context.Context) ([]Instance, error)
+	// Everywhere are those on all members, likewise.
+	Everywhere(context.Context) (known []Instance, unknown []Key, err error)
 	// Instance is one by its name; ErrGone if there is none, ErrUnknown if the
 	// hypervisor does not know its configuration.
 	Instance(context.Context, Key) (Instance, error)
-	// Keys are the names of the instances on this member: cheap to ask for.
+	// Keys are the names of the instances on this member, Names those on all:
+	// cheap to ask for.
 	Keys(context.Context) ([]Key, error)
+	Names(context.Context) ([]Key, error)
 	// Events calls ready when it hears, and tell for each event after that,
 	// until the connection or ctx ends.
 	Events(ctx context.Context, ready func(), tell func(Event)) error

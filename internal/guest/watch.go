@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -41,10 +42,24 @@ type State struct {
 	Since     time.Time
 	Trouble   string // in words, of one that is away
 	Expected  bool
-	Instances []Instance // by project and name; not to be changed
-	// Elsewhere are those on other members of the cluster, as far as these
-	// have answered lately: their names, and no more, are good for anything.
+	Instances []Instance // in the order of Everywhere; not to be changed
+	// Elsewhere are those on other members of the cluster, as these have last
+	// said: their names, and no more, are good for anything.
 	Elsewhere []Instance
+	// ClusterTrouble is why Elsewhere may be out of date, in words; empty: it is not.
+	ClusterTrouble string
+}
+
+// Everywhere are all instances that are known, those of the default project first,
+// then by project and name. What is said of one here counts.
+func (s State) Everywhere() []Instance {
+	all := make(map[Key]Instance, len(s.Instances)+len(s.Elsewhere))
+	for _, list := range [][]Instance{s.Elsewhere, s.Instances} {
+		for _, i := range list {
+			all[i.Key] = i
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b Instance) int { return a.Key.compare(b.Key) })
 }
 
 // How long things may take, and how often they are done.
@@ -133,7 +148,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case i < 0:
 			w.state.Socket = ""
 			w.be(Absent, "")
-			_ = pause(ctx, findInterval, w.wake)
+			_, _ = pause(ctx, findInterval, w.wake)
 			continue
 		}
 		w.state.Socket = desired.Sockets[i]
@@ -146,7 +161,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.log.Warn("the hypervisor does not answer, what is known of its instances stays", "socket", w.state.Socket, "error", err)
 		}
 		w.be(Away, clip(err.Error()))
-		_ = pause(ctx, rest, w.wake)
+		_, _ = pause(ctx, rest, w.wake)
 		rest = min(2*rest, longestPause)
 	}
 	return nil
@@ -177,7 +192,7 @@ func (w *Watcher) tell() {
 // attend keeps up to date what is known until something fails, which is its
 // error. It has none if ctx has ended or another hypervisor is desired.
 func (w *Watcher) attend(ctx context.Context, source Source) error {
-	server, err := bounded(ctx, askTime, source.Server)
+	server, err := ask(ctx, askTime, source.Server)
 	if err != nil {
 		return unless(ctx, err)
 	}
@@ -185,12 +200,12 @@ func (w *Watcher) attend(ctx context.Context, source Source) error {
 		w.book.server, w.state.Server = server, server
 	}
 	if !server.Cluster {
-		w.state.Elsewhere = nil // it may have left one
+		w.state.Elsewhere, w.state.ClusterTrouble = nil, "" // it may have left one
 	}
 	w.inbox.clear()
 	hears := make(chan struct{})
 	group, work := errgroup.WithContext(ctx)
-	far := newSurvey()
+	far := newSurvey(w.state.Elsewhere)
 	group.Go(func() error {
 		return source.Events(work, func() { close(hears) }, func(e Event) { w.hear(e, server, far) })
 	})
@@ -248,7 +263,10 @@ func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct
 		case <-w.wake:
 			return errRearranged
 		case others := <-far.found:
-			w.state.Elsewhere = others
+			w.state.Elsewhere, w.state.ClusterTrouble = others.instances, ""
+			if others.err != nil {
+				w.state.ClusterTrouble = clip(others.err.Error())
+			}
 		case <-look.C:
 			err = w.look(ctx, source)
 		case <-w.inbox.wake:
@@ -269,18 +287,18 @@ func (w *Watcher) follow(ctx context.Context, source Source, hears <-chan struct
 }
 
 func (w *Watcher) list(ctx context.Context, source Source) error {
-	ctx, cancel := context.WithTimeout(ctx, listTime)
-	defer cancel()
-	known, unknown, err := source.Instances(ctx)
-	if err == nil {
-		w.book.replace(known, unknown)
-	}
-	return err
+	return bounded(ctx, listTime, func(ctx context.Context) error {
+		known, unknown, err := source.Instances(ctx)
+		if err == nil {
+			w.book.replace(known, unknown)
+		}
+		return err
+	})
 }
 
 // same tells by errRearranged that the hypervisor is not any more what it was.
 func (w *Watcher) same(ctx context.Context, source Source) error {
-	server, err := bounded(ctx, askTime, source.Server)
+	server, err := ask(ctx, askTime, source.Server)
 	if err == nil && server != w.book.server {
 		return errRearranged
 	}
@@ -292,7 +310,7 @@ func (w *Watcher) look(ctx context.Context, source Source) error {
 	if err := w.same(ctx, source); err != nil {
 		return err
 	}
-	all, err := bounded(ctx, askTime, source.Keys)
+	all, err := ask(ctx, askTime, source.Keys)
 	if err != nil {
 		return err
 	}
@@ -301,7 +319,7 @@ func (w *Watcher) look(ctx context.Context, source Source) error {
 
 func (w *Watcher) ask(ctx context.Context, source Source, keys []Key) error {
 	for _, key := range keys {
-		i, err := bounded(ctx, askTime, func(ctx context.Context) (Instance, error) { return source.Instance(ctx, key) })
+		i, err := ask(ctx, askTime, func(ctx context.Context) (Instance, error) { return source.Instance(ctx, key) })
 		switch {
 		case errors.Is(err, ErrGone):
 			w.book.forget(key)
@@ -316,11 +334,24 @@ func (w *Watcher) ask(ctx context.Context, source Source, keys []Key) error {
 	return nil
 }
 
-// bounded asks for no longer than d.
-func bounded[T any](ctx context.Context, d time.Duration, ask func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, d)
+// bounded asks for no longer than d, and says so if that was not long enough.
+func bounded(ctx context.Context, d time.Duration, ask func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	return ask(ctx)
+	err := ask(limited)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return noAnswer(d)
+	}
+	return err
+}
+
+// ask is bounded, for what has an answer.
+func ask[T any](ctx context.Context, d time.Duration, of func(context.Context) (T, error)) (answer T, err error) {
+	err = bounded(ctx, d, func(ctx context.Context) (err error) {
+		answer, err = of(ctx)
+		return err
+	})
+	return answer, err
 }
 
 // inbox is what is to be asked for. Putting into it never waits: who hears

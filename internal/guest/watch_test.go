@@ -18,6 +18,8 @@ type fake struct {
 	unknown   []string      // of names: those whose configuration is not known
 	alone     bool          // it is in no cluster
 	elsewhere string        // one on another member
+	away      bool          // that member is
+	partial   error         // the answer to what other members are asked for
 	broken    error         // the answer to everything
 	hanging   bool          // there is no answer
 	drop      chan struct{} // closed: the connection of events ends
@@ -25,6 +27,7 @@ type fake struct {
 	connected int
 	asked     int // who it is
 	listed    int
+	surveyed  int
 }
 
 func (f *fake) answer(ctx context.Context) error {
@@ -57,14 +60,21 @@ func (f *fake) Instances(ctx context.Context) ([]Instance, []Key, error) {
 	return named(known...), keys(f.unknown...), nil
 }
 
-func (f *fake) Everywhere(ctx context.Context) ([]Instance, error) {
+func (f *fake) Everywhere(ctx context.Context) ([]Instance, []Key, error) {
 	if err := f.answer(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.surveyed++
 	far := Instance{Key: Key{"default", f.elsewhere}, Location: "leaf2"}
-	return append(named(f.names...), far), nil
+	switch {
+	case f.partial != nil:
+		return nil, nil, f.partial
+	case f.away:
+		return named(f.names...), []Key{far.Key}, nil
+	}
+	return append(named(f.names...), far), nil, nil
 }
 
 func (f *fake) Keys(ctx context.Context) ([]Key, error) {
@@ -74,6 +84,13 @@ func (f *fake) Keys(ctx context.Context) ([]Key, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return keys(f.names...), nil
+}
+
+func (f *fake) Names(ctx context.Context) ([]Key, error) {
+	own, err := f.Keys(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append(own, Key{"default", f.elsewhere}), err
 }
 
 func (f *fake) Instance(ctx context.Context, key Key) (Instance, error) {
@@ -256,6 +273,66 @@ func TestWatcherLeaves(t *testing.T) {
 		time.Sleep(firstPause)
 		if s := state(); s.Contact != Connected || s.Server.Cluster || len(s.Elsewhere) != 0 {
 			t.Errorf("left: %+v", s)
+		}
+	})
+}
+
+// TestWatcherKeepsThoseElsewhere has another member of the cluster be away, and
+// the hypervisor not tell of any.
+func TestWatcherKeepsThoseElsewhere(t *testing.T) {
+	f := &fake{elsewhere: "e"}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		want := func(when, trouble string, names ...string) {
+			t.Helper()
+			s := state()
+			var got []string
+			for _, i := range s.Elsewhere {
+				got = append(got, i.Name)
+			}
+			if s.Contact != Connected || s.ClusterTrouble != trouble || !slices.Equal(got, names) {
+				t.Errorf("%s: %+v", when, s)
+			}
+		}
+		event := func() {
+			time.Sleep(surveyPause)
+			f.tell(Event{Key: Key{"default", "x"}, Location: "leaf2"})
+			synctest.Wait()
+		}
+		w.Set(somewhere)
+		want("at first", "", "e")
+		f.set(func() { f.away = true })
+		event()
+		want("its member is away", "", "e")
+		f.set(func() { f.partial = errors.New("20000 instances") })
+		event()
+		want("the answer is none", "20000 instances", "e")
+		f.set(func() { close(f.drop); f.partial = nil }) // begins anew, with the member away
+		time.Sleep(firstPause)
+		want("the connection was lost", "", "e")
+		f.set(func() { f.partial = errors.New("hangs") })
+		event()
+		f.set(func() { f.away, f.partial = false, nil })
+		time.Sleep(surveyPause + surveyLook)
+		want("without another event", "", "e")
+		asked := f.surveyed
+		time.Sleep(surveyInterval - surveyPause - surveyLook)
+		if f.surveyed != asked {
+			t.Errorf("asked %d times though nothing has changed", f.surveyed-asked)
+		}
+		f.set(func() { f.elsewhere = "h" })
+		time.Sleep(surveyLook)
+		want("an event was missed", "", "h")
+	})
+}
+
+// TestWatcherSaysWhatIsWrong has the text of a hypervisor that hangs be clear.
+func TestWatcherSaysWhatIsWrong(t *testing.T) {
+	f := &fake{hanging: true}
+	watched(t, f, func(t *testing.T, w *Watcher, state func() State) {
+		w.Set(somewhere)
+		time.Sleep(askTime)
+		if s := state(); s.Contact != Away || s.Trouble != "no answer within 10s" {
+			t.Errorf("says %+v", s)
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +67,7 @@ func (w *world) pings(from, to string) {
 func (w *world) station(node, mac, what string, ok func(status.MAC) bool) (m status.MAC) {
 	w.t.Helper()
 	client := api.NewClient(w.Socket(node))
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 50*time.Second)
 	defer cancel()
 	err := poll(ctx, func() bool {
 		all, err := client.MACs(ctx, "")
@@ -92,9 +91,12 @@ func (w *world) hypervisor(node, what string, ok func(status.Hypervisor) bool) {
 	var h status.Hypervisor
 	ctx, cancel := context.WithTimeout(w.t.Context(), 40*time.Second)
 	defer cancel()
-	err := poll(ctx, func() (is bool) {
-		h, _ = api.NewClient(w.Socket(node)).Hypervisor(ctx)
-		return ok(h)
+	err := poll(ctx, func() bool {
+		said, err := api.NewClient(w.Socket(node)).Hypervisor(ctx)
+		if err == nil {
+			h = said
+		}
+		return err == nil && ok(h)
 	}, node+": "+what)
 	if err != nil {
 		w.t.Fatalf("%v: %+v", err, h)
@@ -148,11 +150,41 @@ func TestHypervisors(t *testing.T) {
 		t.Errorf("trace from %+v to %+v: %v, %+v", first, other, err, found)
 	}
 
+	t.Run("named", func(t *testing.T) { w.in(t).names(first, other) })
 	t.Run("set up", func(t *testing.T) { w.in(t).setsUp() })
 	t.Run("stopped and started", func(t *testing.T) { w.in(t).knownBeforeItsFirstFrame(first) })
 	t.Run("moved", func(t *testing.T) { w.in(t).moves(first.Name) })
+	t.Run("held", func(t *testing.T) { w.in(t).holds(first) })
+	t.Run("carrying", func(t *testing.T) { w.in(t).carries(first.Name, other.Name) })
 	t.Run("without LXD", func(t *testing.T) { w.in(t).outlivesLXD(other) })
+	t.Run("frozen", func(t *testing.T) { w.in(t).outlivesFreeze(other) })
+	t.Run("impostor", func(t *testing.T) { w.in(t).outlivesImpostor(other) })
+	t.Run("certificate", func(t *testing.T) { w.in(t).outlivesCertificate(other) })
+	t.Run("removed", func(t *testing.T) { w.in(t).outlivesRemoval(all) })
 	t.Run("nothing is left", func(t *testing.T) { w.in(t).leavesNothing() })
+}
+
+// names has instances be known by name: to each other, and to who asks an agent.
+func (w *world) names(from, to Instance) {
+	for _, i := range []Instance{from, to} {
+		name := i.Name + ".blue." + w.Name
+		for question, want := range map[string]string{name: i.Address.String(), i.Address.String(): name} {
+			out, err := w.LXC(w.t.Context(), "leaf1", "exec", from.Name, "--", "nslookup", question)
+			if err != nil || !strings.Contains(out, want) {
+				w.t.Errorf("%s is no answer to %s: %v\n%s", want, question, err, out)
+			}
+		}
+		for _, node := range w.LXDNodes() {
+			leases, err := api.NewClient(w.Socket(node)).Leases(w.t.Context(), "blue")
+			if err != nil || !slices.ContainsFunc(leases, func(l status.Lease) bool { return l.Address == i.Address.String() && l.Name == i.Name }) {
+				w.t.Errorf("%s has no lease with the name of %+v: %v, %+v", node, i, err, leases)
+			}
+		}
+	}
+	trace := exec.CommandContext(w.t.Context(), w.Binary, "trace", from.Name, to.Name, "--socket", w.Socket(from.Node))
+	if out, _ := trace.CombinedOutput(); !strings.Contains(string(out), to.Name) || !strings.Contains(string(out), to.Node) {
+		w.t.Errorf("a trace by names says\n%s", out)
+	}
 }
 
 // setsUp has a profile without an interface get one, and an instance land on the
@@ -250,41 +282,6 @@ func (w *world) moves(name string) {
 		w.station(node, after.MAC, "is there", func(m status.MAC) bool { return m.Name == name && m.Local == (node == to) })
 	}
 	w.pings(name, "172.16.0.1")
-}
-
-var pingLoss = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
-
-// outlivesLXD has the LXD of an instance's node end and start again: no packet
-// is lost, and the agent knows its instances all the time.
-func (w *world) outlivesLXD(i Instance) {
-	g := w.ask(w.elsewhere(i.Node))
-	ns, err := w.Host(g.Name)
-	must(w.t, err)
-	defer func() { must(w.t, ns.Close()) }()
-	var out bytes.Buffer
-	ping := exec.CommandContext(w.t.Context(), "ping", "-i", "0.02", "-q", i.Address.String())
-	ping.Stdout = &out
-	must(w.t, ns.Start(ping))
-
-	knows := func(h status.Hypervisor) bool {
-		return slices.ContainsFunc(h.Instances, func(o status.Instance) bool {
-			return o.Name == i.Name && len(o.NICs) == 1 && o.NICs[0].Segment == "blue" && slices.Contains(o.NICs[0].IPs, i.Address.String())
-		})
-	}
-	w.hypervisor(i.Node, "is connected", func(h status.Hypervisor) bool { return h.Contact == "connected" && knows(h) })
-	must(w.t, w.StopLXD(w.t.Context(), i.Node))
-	w.hypervisor(i.Node, "is away, and what it said holds", func(h status.Hypervisor) bool { return h.Contact == "away" && knows(h) })
-	w.eventually(i.Node, "says so", func(s status.Snapshot) bool { return strings.Contains(fmt.Sprint(s.Conditions), "hypervisor-away") })
-	w.station(w.elsewhere(i.Node), i.MAC, "stays where it is", func(m status.MAC) bool { return !gone(m) })
-	must(w.t, w.StartLXD(w.t.Context(), i.Node))
-	w.hypervisor(i.Node, "is connected again", func(h status.Hypervisor) bool { return h.Contact == "connected" && knows(h) })
-
-	must(w.t, ping.Process.Signal(os.Interrupt))
-	must(w.t, ping.Wait())
-	counts := pingLoss.FindStringSubmatch(out.String())
-	if counts == nil || counts[1] != counts[2] {
-		w.t.Errorf("packets are lost:\n%s", out.String())
-	}
 }
 
 // leavesNothing takes the lab down.

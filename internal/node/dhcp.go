@@ -151,7 +151,7 @@ func (l *loop) leased(bound []dataplane.LocalAddress) {
 	}
 	l.overlayChanged(dataplane.LocalAddresses(slices.DeleteFunc(bound, func(a dataplane.LocalAddress) bool {
 		holder, held := l.segments.stations.Holder(a.VNI, a.IP)
-		return held && holder.MAC != a.MAC && holder.Silent.IsZero()
+		return held && holder.MAC != a.MAC && !l.leaves(holder, a.IP)
 	})))
 }
 
@@ -172,9 +172,12 @@ func (l *loop) judgeDHCP(now time.Time) {
 
 // Leases returns the leases of a segment, or of all segments for the empty name.
 func (n *Node) Leases(ctx context.Context, segment string) []status.Lease {
+	var names map[dataplane.MAC]string // which is never changed
+	n.ask(ctx, func(l *loop) { names = l.guests.names })
 	var all []status.Lease
 	for _, lease := range n.addresses.Leases(ctx, segment) {
 		all = append(all, status.Lease{
+			Name:    names[lease.MAC],
 			Segment: lease.Segment, Address: lease.Address.String(), Client: lease.Client.String(), MAC: lease.MAC.String(),
 			Hostname: lease.Hostname, State: lease.State, Node: lease.Node, Port: lease.Port,
 			Since: optional(lease.Since), Ends: optional(lease.Ends), KeptSeconds: lease.Kept.Seconds(),

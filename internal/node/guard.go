@@ -133,7 +133,10 @@ func (l *loop) applyGuard(now time.Time) {
 	}
 	for _, s := range l.segments.here {
 		for _, m := range l.segments.stations.MACs(s.VNI) {
-			station := guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero()}
+			station := guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero(), Held: m.Held}
+			if m.Held {
+				station.Given = l.givenTo(dataplane.MACKey{VNI: s.VNI, MAC: m.MAC})
+			}
 			if m.Local && m.Frozen.IsZero() {
 				settles := m.Plugged.Add(settling)
 				station.Settled = !now.Before(settles)
@@ -160,7 +163,7 @@ func (l *loop) believe(event dataplane.OverlayEvent) dataplane.OverlayEvent {
 	return slices.DeleteFunc(claims, func(a dataplane.LocalAddress) bool {
 		var holder *guard.Station
 		if m, ok := l.segments.stations.Holder(a.VNI, a.IP); ok {
-			holder = &guard.Station{MAC: m.MAC, Port: m.Port, Silent: !m.Silent.IsZero()}
+			holder = &guard.Station{MAC: m.MAC, Port: m.Port, Silent: l.leaves(m, a.IP)}
 		}
 		return !l.plan.Guard.Guests.MayClaim(l.segmentName(a.VNI), a, holder, l.guarded.leases[l.segmentName(a.VNI)])
 	})

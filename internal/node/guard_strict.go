@@ -36,12 +36,17 @@ func (s *strictly) grant(segment string, a dataplane.GuestAddress) {
 	}
 }
 
-// granted are the leases of guests, by segment: with an entry for each segment
+// granted are the leases of guests and what the hypervisor gives them, by segment: with an entry for each segment
 // that there are leases of, and nil while nothing is known of them.
 func (l *loop) granted() map[string][]dataplane.GuestAddress {
 	all := make(map[string][]dataplane.GuestAddress)
 	for _, s := range l.segments.here {
 		all[s.Name] = []dataplane.GuestAddress{}
+	}
+	for key, addresses := range l.guests.given {
+		for _, a := range addresses {
+			all[l.segmentName(key.VNI)] = append(all[l.segmentName(key.VNI)], dataplane.GuestAddress{MAC: key.MAC, IP: a})
+		}
 	}
 	gives := func(d plan.DHCP) bool { return len(d.Ranges)+len(d.Reservations) > 0 } // else it only informs, and needs no store
 	if !slices.ContainsFunc(l.plan.DHCP(l.portMTU()), gives) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -35,6 +36,11 @@ func instance(port string) guest.Instance {
 	return guest.Instance{Key: guest.Key{Project: "default", Name: "c1"}, State: "Running", NICs: []guest.NIC{
 		{Device: "eth0", MAC: c1MAC, Port: port, Parent: "br-blue", Addresses: []netip.Addr{c1IP, netip.MustParseAddr("172.16.0.1")}},
 	}}
+}
+
+// instancePort is the node's end of an instance's interface.
+func instancePort(name string, index int) dataplane.Link {
+	return dataplane.Link{Name: name, Index: index, Up: true, Carrier: true, Kind: "veth", Master: "br-blue"}
 }
 
 // hypervisorRig is a node of a segment whose hypervisor says something.
@@ -108,6 +114,8 @@ func TestGuestsBeforeTheirFirstFrame(t *testing.T) {
 	r.say(guest.Away, instance("veth1"))
 	r.wantTold("the hypervisor hangs", c1Named, c1Alone)
 	r.wantConditions("the hypervisor hangs", "failure no-ports leaf1", "warning hypervisor-away /s")
+	r.hypervisorChanged(guest.State{Contact: guest.Connected, Socket: "/s", ClusterTrouble: "it hangs", Instances: []guest.Instance{instance("veth1")}})
+	r.wantConditions("its cluster hangs", "failure no-ports leaf1", "warning hypervisor-cluster /s")
 	r.say(guest.Connected)
 	r.wantTold("the hypervisor knows nothing of it", c1Named, c1Alone)
 	r.say(guest.Connected, instance("veth1"))
@@ -132,20 +140,163 @@ func TestGuestsKeepToTheGuard(t *testing.T) {
 	r.wantTold("one address, two guests", c1Alone, "02:00:00:00:00:09 172.16.0.11", "02:00:00:00:00:09 alone")
 }
 
-// TestGuestsAreToldOnce has a MAC that an instance's port had be heard on
-// another one: that counts, as for every guest.
-func TestGuestsAreToldOnce(t *testing.T) {
+// TestGuestsAreHeld has a MAC that an instance's port had be heard on another
+// one: that counts only where the guard is off.
+func TestGuestsAreHeld(t *testing.T) {
 	r := hypervisorRig(t)
-	port := dataplane.Link{Name: "veth1", Index: 20, Up: true, Carrier: true, Kind: "veth", Master: "br-blue"}
+	port := instancePort("veth1", 20)
+	want := func(when, at string, held bool) {
+		t.Helper()
+		macs := r.segments.stations.MACs(100)
+		if len(macs) != 1 || macs[0].Port != at || macs[0].Held != held {
+			t.Errorf("%s: stations are %+v", when, macs)
+		}
+		place := []dataplane.GuestPlace{{Port: at, MAC: c1MAC}}
+		if held != slices.Equal(r.guard.rules.Places, place) {
+			t.Errorf("%s: places are %v", when, r.guard.rules.Places)
+		}
+	}
+	heardOn := func(port string) {
+		r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: c1MAC, Port: port}})
+		r.now = r.now.Add(100 * time.Millisecond)
+		r.step()
+	}
+	heardOn("veth9")
+	want("before it is plugged in", "veth9", false)
 	r.say(guest.Connected, instance("veth1"))
 	r.setLinks(blueBridge, port)
-	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: c1MAC, Port: "veth9"}})
-	r.step()
-	r.say(guest.Connected, instance("veth1"))
+	want("plugged in", "veth1", true)
+	heardOn("veth9")
+	want("heard on another port", "veth1", true)
+	r.say(guest.Away)
 	port.MTU = 1400
 	r.setLinks(blueBridge, port)
-	if macs := r.segments.stations.MACs(100); len(macs) != 1 || macs[0].Port != "veth9" {
-		t.Errorf("stations are %+v", macs)
+	heardOn("veth9")
+	want("the hypervisor knows nothing of it", "veth1", true)
+	r.say(guest.Connected, instance("veth1"))
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: c1MAC, Port: "veth1", Aged: true}})
+	r.step()
+	want("silent", "veth1", true)
+	r.adopt(parse(t, guestDocument+"guard: {guests: off}\n", "leaf1"), nil)
+	r.step()
+	heardOn("veth9")
+	want("without a guard", "veth9", false)
+	r.say(guest.Connected, instance("veth1"))
+	want("told once", "veth9", false)
+	r.adopt(parse(t, guestDocument, "leaf1"), nil)
+	r.step()
+	want("with a guard again", "veth1", true)
+}
+
+// TestGuestsPortsAreReplaced has an instance's port be made anew with its MAC,
+// in each order that the kernel and the hypervisor can tell it in.
+func TestGuestsPortsAreReplaced(t *testing.T) {
+	former, inside := instancePort("veth1", 20), dataplane.Link{Name: "veth6", Index: 31, Kind: "veth", Peer: "veth5", MAC: c1MAC.String()}
+	starting, started := instancePort("veth5", 30), instancePort("veth5", 30)
+	starting.Peer = "veth6"
+	formerGone := func(r *rig) { r.overlayChanged(dataplane.LocalPortsGone{{VNI: 100, Port: "veth1"}}); r.step() }
+	for name, steps := range map[string][]func(*rig){
+		"the former one is gone first": {
+			formerGone, func(r *rig) { r.setLinks(blueBridge) }, func(r *rig) { r.setLinks(blueBridge, starting, inside) },
+			func(r *rig) { r.setLinks(blueBridge, started) }, func(r *rig) { r.say(guest.Connected, instance("veth5")) },
+		},
+		"both are there for a while": {
+			func(r *rig) { r.setLinks(blueBridge, former, starting, inside) }, func(r *rig) { r.setLinks(blueBridge, former, started) },
+			func(r *rig) { r.say(guest.Connected, instance("veth5")) }, func(r *rig) { r.setLinks(blueBridge, started) }, formerGone,
+		},
+		"all at once": {func(r *rig) { r.setLinks(blueBridge, starting, inside) }, formerGone, func(r *rig) { r.setLinks(blueBridge, started) }},
+		"the hypervisor tells it first": {
+			func(r *rig) { r.say(guest.Connected, instance("veth5")) }, func(r *rig) { r.setLinks(blueBridge, former, started) },
+			formerGone, func(r *rig) { r.setLinks(blueBridge, started) },
+		},
+		"the hypervisor ends meanwhile": {
+			func(r *rig) { r.setLinks(blueBridge, starting, inside) }, func(r *rig) { r.say(guest.Away) }, func(r *rig) { r.setLinks(blueBridge, started) },
+		},
+	} {
+		r := hypervisorRig(t)
+		r.say(guest.Connected, instance("veth1"))
+		r.setLinks(blueBridge, former)
+		for range 2 * 6 { // more than what is taken for a duplicate
+			for _, step := range steps {
+				step(r)
+			}
+			if macs := r.segments.stations.MACs(100); len(macs) != 1 || macs[0].Port != "veth5" || !macs[0].Held || !macs[0].Frozen.IsZero() {
+				t.Fatalf("%s: stations are %+v", name, macs)
+			}
+			r.wantTold(name, c1Named, c1Alone)
+			r.say(guest.Connected, instance("veth1"))
+			r.setLinks(blueBridge, former)
+			r.overlayChanged(dataplane.LocalPortsGone{{VNI: 100, Port: "veth5"}})
+			former.Index += 100 // it is another one each time
+			r.setLinks(blueBridge, former)
+		}
+	}
+}
+
+// TestGuestsPortsOfOneInstance has the agent begin while the former port of an
+// instance is there yet.
+func TestGuestsPortsOfOneInstance(t *testing.T) {
+	for _, name := range []string{"veth0", "veth5"} {
+		r := hypervisorRig(t)
+		newest, inside := instancePort(name, 30), dataplane.Link{Name: "veth6", Index: 31, Kind: "veth", Peer: name, MAC: c1MAC.String()}
+		newest.Peer = "veth6"
+		r.setLinks(blueBridge, instancePort("veth1", 20), newest, inside)
+		r.say(guest.Connected, instance("veth1"))
+		if macs := r.segments.stations.MACs(100); len(macs) != 1 || macs[0].Port != name {
+			t.Errorf("stations are %+v", macs)
+		}
+	}
+}
+
+// TestGuestsWithOneMAC has two instances with the same MAC: it is whose it was first.
+func TestGuestsWithOneMAC(t *testing.T) {
+	r := hypervisorRig(t)
+	other := instance("veth2")
+	other.Name = "c2"
+	first, second := instancePort("veth1", 30), instancePort("veth2", 20)
+	wantAt := func(when, at string) {
+		t.Helper()
+		if macs := r.segments.stations.MACs(100); len(macs) != 1 || macs[0].Port != at {
+			t.Errorf("%s: stations are %+v", when, macs)
+		}
+	}
+	r.say(guest.Connected, instance("veth1"))
+	r.setLinks(blueBridge, first)
+	r.say(guest.Connected, instance("veth1"), other)
+	r.setLinks(blueBridge, first, second)
+	wantAt("both", "veth1")
+	r.overlayChanged(dataplane.LocalPortsGone{{VNI: 100, Port: "veth1"}})
+	r.setLinks(blueBridge, second)
+	wantAt("the first has ended", "veth2")
+}
+
+// TestGuestsKeepWhatTheyAreGiven has instances be silent: an address by their
+// configuration stays theirs, one that they have said to be theirs does not.
+func TestGuestsKeepWhatTheyAreGiven(t *testing.T) {
+	said, other := netip.MustParseAddr("172.16.0.12"), dataplane.MAC{2, 0, 0, 0, 0, 9}
+	for _, strict := range []string{"", "guard: {strict: on}\n"} {
+		r := hypervisorRig(t)
+		r.adopt(parse(t, guestDocument+strict, "leaf1"), nil)
+		r.say(guest.Connected, instance("veth1"))
+		r.setLinks(blueBridge, instancePort("veth1", 20))
+		r.overlayChanged(dataplane.LocalAddresses{{VNI: 100, MAC: c1MAC, IP: said, Port: "veth1"}})
+		r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: c1MAC, Port: "veth1", Aged: true}})
+		r.now = r.now.Add(time.Minute)
+		r.step()
+		if want := []dataplane.GuestAddress{{MAC: c1MAC, IP: c1IP}}; !slices.Equal(r.guard.rules.Holders, want) || r.guard.rules.Strict != (strict != "") {
+			t.Errorf("%q: the guard has %v", strict, r.guard.rules.Holders)
+		}
+		r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: other, Port: "tap0"}})
+		for _, ip := range []netip.Addr{c1IP, said} {
+			r.overlayChanged(dataplane.LocalAddresses{{VNI: 100, MAC: other, IP: ip, Port: "tap0"}})
+			r.leased([]dataplane.LocalAddress{{VNI: 100, MAC: other, IP: ip, Port: "tap0"}})
+		}
+		if holder, _ := r.segments.stations.Holder(100, c1IP); holder.MAC != c1MAC {
+			t.Errorf("%q: what is given to c1 is held by %s", strict, holder.MAC)
+		}
+		if holder, _ := r.segments.stations.Holder(100, said); holder.MAC != other {
+			t.Errorf("%q: what c1 has said to be its own is held by %s", strict, holder.MAC)
+		}
 	}
 }
 

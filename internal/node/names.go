@@ -9,6 +9,7 @@ import (
 	"frond/internal/dhcp"
 	"frond/internal/dns"
 	"frond/internal/fabric"
+	"frond/internal/guest"
 	"frond/internal/plan"
 	"frond/internal/status"
 )
@@ -22,16 +23,28 @@ type nameServer interface {
 
 // answering is what answers to guests' questions follow from.
 type answering struct {
-	shape shape
-	links bool // these have changed
+	shape     shape
+	links     bool // these have changed
+	instances instanceNames
+}
+
+// instanceNames are what the hypervisor calls guests.
+type instanceNames struct {
+	changed bool
+	all     []dns.Instance
+	at      map[netip.Addr]struct{} // of all
 }
 
 // applyNames has guests' questions answered.
 func (l *loop) applyNames() {
-	if !l.reshaped(&l.answering.shape) && !l.answering.links {
+	a := &l.answering
+	reshaped := l.reshaped(&a.shape)
+	if reshaped || a.instances.changed {
+		a.instances = l.nameInstances()
+	} else if !a.links {
 		return
 	}
-	l.answering.links = false
+	a.links = false
 	if d := l.naming(); !reflect.DeepEqual(d, l.told.names) {
 		l.nameServer.Set(d)
 		l.told.names = d
@@ -41,7 +54,7 @@ func (l *loop) applyNames() {
 // naming is the names of the whole fabric, and the segments whose guests are
 // answered here.
 func (l *loop) naming() dns.Desired {
-	d := dns.Desired{Fabric: l.plan.Fabric}
+	d := dns.Desired{Fabric: l.plan.Fabric, Instances: l.answering.instances.all}
 	for _, s := range l.plan.Named() {
 		for _, p := range []netip.Prefix{s.Prefix, s.Prefix6} {
 			if p.IsValid() {
@@ -77,6 +90,47 @@ func reservedNames(s fabric.Segment) []dns.Name {
 	for _, r := range reserved {
 		if r.Name != dns.GatewayName {
 			names = append(names, dns.Name{Name: r.Name, Segment: s.Name, Addresses: []netip.Addr{r.Address}})
+		}
+	}
+	return names
+}
+
+// addressesChanged takes note of the addresses that stations have or have no more.
+func (l *loop) addressesChanged(neighbors map[dataplane.NeighborKey]dataplane.MAC) {
+	names := &l.answering.instances
+	for key, mac := range neighbors {
+		_, instance := l.guests.names[mac]
+		_, was := names.at[key.IP]
+		names.changed = names.changed || instance || was
+	}
+}
+
+// nameInstances are the instances of the hypervisor on the segments here. Where
+// those of several projects have one name, the default project comes first.
+func (l *loop) nameInstances() instanceNames {
+	names := instanceNames{at: make(map[netip.Addr]struct{})}
+	instances := l.guests.state.Everywhere()
+	for _, s := range l.plan.Named() {
+		i := slices.IndexFunc(l.segments.here, func(here dataplane.Segment) bool { return here.Name == s.Name })
+		if i < 0 {
+			continue
+		}
+		here, taken := l.segments.here[i], make(map[string]guest.Key)
+		for _, instance := range instances {
+			for _, nic := range instance.NICs {
+				own := slices.DeleteFunc(l.segments.stations.Addresses(here.VNI, nic.MAC), func(a netip.Addr) bool {
+					return !s.Prefix.Contains(a) && !s.Prefix6.Contains(a)
+				})
+				of, other := taken[instance.Name]
+				if nic.Parent != here.Bridge && len(own) == 0 || other && of != instance.Key {
+					continue
+				}
+				taken[instance.Name] = instance.Key
+				names.all = append(names.all, dns.Instance{Name: instance.Name, Segment: s.Name, Owner: nic.MAC.String(), Addresses: own})
+				for _, a := range own {
+					names.at[a] = struct{}{}
+				}
+			}
 		}
 	}
 	return names

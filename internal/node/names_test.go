@@ -9,9 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"frond/internal/bgp"
 	"frond/internal/dataplane"
 	"frond/internal/dhcp"
 	"frond/internal/dns"
+	"frond/internal/evpn"
+	"frond/internal/guest"
 )
 
 // fakeNameServer notes what it was told, and reports what a test says.
@@ -113,4 +116,51 @@ func TestConditionsOfNames(t *testing.T) {
 	r.wantConditions("with problems", "failure dns-not-heard blue", "failure dns-forwarders-dead red")
 	r.dns.problems = nil
 	r.wantConditions("without")
+}
+
+// TestInstancesAreAnswered has instances of the hypervisor get addresses here
+// and elsewhere, and end.
+func TestInstancesAreAnswered(t *testing.T) {
+	r := hypervisorRig(t)
+	c2, ip2 := dataplane.MAC{0, 0x16, 0x3e, 0, 0, 2}, netip.MustParseAddr("172.16.0.12")
+	of := func(project, name string, mac dataplane.MAC) guest.Instance {
+		return guest.Instance{Key: guest.Key{Project: project, Name: name}, NICs: []guest.NIC{{Device: "eth0", MAC: mac, Parent: "br-blue"}}}
+	}
+	want := func(when string, all ...dns.Instance) {
+		t.Helper()
+		if diff := cmp.Diff(all, r.dns.desired.Instances, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	r.hypervisorChanged(guest.State{
+		Contact: guest.Connected, Instances: []guest.Instance{of("default", "c1", c1MAC), of("a", "c2", dataplane.MAC{2, 9})},
+		Elsewhere: []guest.Instance{of("default", "c2", c2), {Key: guest.Key{Name: "red"}, NICs: []guest.NIC{{MAC: dataplane.MAC{2, 8}, Parent: "br-red"}}}},
+	})
+	r.step()
+	idle := []dns.Instance{{Name: "c1", Segment: "blue", Owner: c1MAC.String()}, {Name: "c2", Segment: "blue", Owner: c2.String()}}
+	want("without addresses", idle...)
+
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: c1MAC, Port: "veth1"}})
+	r.overlayChanged(dataplane.LocalAddresses{{VNI: 100, MAC: c1MAC, IP: c1IP, Port: "veth1"}, {VNI: 100, MAC: c1MAC, IP: netip.MustParseAddr("192.0.2.1"), Port: "veth1"}})
+	at := netip.MustParseAddr("10.0.200.2")
+	route := evpn.MACIP{Attributes: evpn.Attributes{RD: evpn.NewRD(at, 100), VNI: 100, ASN: 2, VTEP: at}, MAC: c2, IP: ip2}.Encode()
+	r.paths("10.0.200.2/32", "fe80::1%eth0")
+	r.heard(bgp.PathsChanged{EVPN: []bgp.EVPNPath{{Key: "c2", Route: route}}})
+	r.step()
+	want("with addresses", dns.Instance{Name: "c1", Segment: "blue", Owner: c1MAC.String(), Addresses: []netip.Addr{c1IP}},
+		dns.Instance{Name: "c2", Segment: "blue", Owner: c2.String(), Addresses: []netip.Addr{ip2}})
+
+	sets := r.dns.sets
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 100, MAC: dataplane.MAC{2, 7}, Port: "tap0"}})
+	r.overlayChanged(dataplane.LocalAddresses{{VNI: 100, MAC: dataplane.MAC{2, 7}, IP: netip.MustParseAddr("172.16.0.77"), Port: "tap0"}})
+	r.step()
+	if r.dns.sets != sets {
+		t.Error("told again for a guest that is no instance")
+	}
+	r.overlayChanged(dataplane.LocalPortsGone{{VNI: 100, Port: "veth1"}})
+	r.heard(bgp.PathsChanged{EVPN: []bgp.EVPNPath{{Key: "c2", Gone: true}}})
+	r.step()
+	want("ended", idle...)
+	r.say(guest.Connected)
+	want("deleted")
 }

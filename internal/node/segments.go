@@ -95,6 +95,7 @@ func (l *loop) applySegments() {
 	}
 	if len(update.Neighbors) > 0 {
 		l.addresses.Observe(update.Neighbors)
+		l.addressesChanged(update.Neighbors)
 	}
 	if changed {
 		l.told.routes = false

@@ -7,14 +7,16 @@ import "time"
 type Hypervisor struct {
 	// Contact is off, absent (there is no socket), away (nobody answers as it
 	// should; the rest is what was said last) or connected.
-	Contact   string     `json:"contact"`
-	Socket    string     `json:"socket,omitempty"`
-	Product   string     `json:"product,omitempty"` // LXD or Incus
-	Version   string     `json:"version,omitempty"`
-	Member    string     `json:"member,omitempty"`  // its name in its cluster
-	Trouble   string     `json:"trouble,omitempty"` // of one that is away
-	Since     *time.Time `json:"since,omitempty"`   // of contact
-	Instances []Instance `json:"instances"`
+	Contact string `json:"contact"`
+	Socket  string `json:"socket,omitempty"`
+	Product string `json:"product,omitempty"` // LXD or Incus
+	Version string `json:"version,omitempty"`
+	Member  string `json:"member,omitempty"`  // its name in its cluster
+	Trouble string `json:"trouble,omitempty"` // of one that is away
+	// ClusterTrouble is why what is known of instances on other members may be out of date.
+	ClusterTrouble string     `json:"clusterTrouble,omitempty"`
+	Since          *time.Time `json:"since,omitempty"` // of contact
+	Instances      []Instance `json:"instances"`
 }
 
 // Instance is a container or virtual machine.

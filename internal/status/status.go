@@ -178,7 +178,8 @@ type Lease struct {
 	Address  string `json:"address"`
 	Client   string `json:"client,omitempty"` // its identifier, hexadecimal; empty: declined
 	MAC      string `json:"mac"`
-	Hostname string `json:"hostname,omitempty"`
+	Name     string `json:"name,omitempty"`     // of the instance whose it is, where a hypervisor tells
+	Hostname string `json:"hostname,omitempty"` // what the guest calls itself
 	// State is offered, leased, released or declined; or ended: the guest has
 	// not come back in time.
 	State string `json:"state"`
