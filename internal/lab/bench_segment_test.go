@@ -81,13 +81,13 @@ func BenchmarkOverlay(b *testing.B) {
 
 func compareOverlays(b *testing.B, r rivals) {
 	const (
-		turns = 15
+		turns = 31
 		span  = 500 * time.Millisecond
 	)
 	for _, streams := range []int{1, 32} {
 		b.Run(fmt.Sprintf("%d streams", streams), func(b *testing.B) {
-			ways := [][2]probe.Host{r.frond, r.plain, r.routed}
-			var frond, plain, versus, gigabits []float64
+			ways := [][2]probe.Host{r.frond, r.plain, r.routed, r.plain}
+			var frond, plain, versus, itself, gigabits []float64
 			for turn := range turns {
 				rates := make([]float64, len(ways))
 				for i := range ways {
@@ -99,11 +99,13 @@ func compareOverlays(b *testing.B, r rivals) {
 				frond = append(frond, rates[0]/rates[2])
 				plain = append(plain, rates[1]/rates[2])
 				versus = append(versus, rates[0]/rates[1])
+				itself = append(itself, rates[3]/rates[1])
 				gigabits = append(gigabits, rates[0]/1e9)
 			}
 			b.ReportMetric(median(frond), "frond/routed")
 			b.ReportMetric(median(plain), "plain/routed")
 			b.ReportMetric(median(versus), "frond/plain")
+			b.ReportMetric(median(itself), "plain/plain")
 			b.ReportMetric(median(gigabits), "Gbit/s-frond")
 			b.ReportMetric(0, "ns/op")
 		})
