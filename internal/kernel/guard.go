@@ -25,7 +25,7 @@ const (
 
 // guardFamilies are all tables of the guard.
 func guardFamilies(g dataplane.Guard) []guardFamily {
-	return []guardFamily{guardBridge(g.Strict, g.Broadcast), guardNode(g.Local)}
+	return []guardFamily{guardBridge(g.Strict, g.Broadcast), guardNode(g.Local, len(g.Bridges) > 0)}
 }
 
 // sameRules tells whether two guards differ in the elements of sets alone.

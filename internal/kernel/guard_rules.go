@@ -61,9 +61,12 @@ const (
 	reg24   = unix.NFT_REG32_00 + 6
 )
 
-// metaIIFKind loads the kind of the device that a packet came in by
-// (NFT_META_IIFKIND, include/uapi/linux/netfilter/nf_tables.h).
-const metaIIFKind expr.MetaKey = 26
+// The kinds of the devices that a packet came in by and leaves by
+// (NFT_META_IIFKIND and NFT_META_OIFKIND, include/uapi/linux/netfilter/nf_tables.h).
+const (
+	metaIIFKind expr.MetaKey = 26
+	metaOIFKind expr.MetaKey = 27
+)
 
 // Messages of ICMPv6 (RFC 4861).
 const (
@@ -130,8 +133,14 @@ func protocol(etherType uint16) []expr.Any {
 }
 func ipFamily(nfproto byte) []expr.Any { return seq(meta(expr.MetaKeyNFPROTO), equal(nfproto)) }
 func layer4(proto byte) []expr.Any     { return seq(meta(expr.MetaKeyL4PROTO), equal(proto)) }
+func layer4Differs(proto byte) []expr.Any {
+	return seq(meta(expr.MetaKeyL4PROTO), differs(proto))
+}
 
 func port(number uint16) []expr.Any { return equal(binary.BigEndian.AppendUint16(nil, number)...) }
+func portDiffers(number uint16) []expr.Any {
+	return differs(binary.BigEndian.AppendUint16(nil, number)...)
+}
 
 func jump(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
@@ -161,26 +170,29 @@ func fragmentHeader() []expr.Any {
 }
 
 // guardBridge is what guests' ports are kept from. What other nodes send was
-// judged there. TCP in a guest's own name, which is most of what there is, needs
-// a single look-up: each costs several cache misses, as packets of 64 KiB come
-// between.
+// judged there. A packet in a guest's own name that nothing else is to be asked
+// of needs a single look-up: each costs several cache misses, as packets of 64 KiB
+// come between.
 func guardBridge(strict bool, broadcast int) guardFamily {
 	holder4 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
 	holder6 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
 	target6 := seq(link(linkSource), load(reg8, expr.PayloadBaseTransportHeader, neighborTargetField, 16), in("holders6"))
 	arpHolder := seq(network(arpSenderMAC, 6), load(reg8, expr.PayloadBaseNetworkHeader, arpSenderIP, 4), in("holders4"))
 	place := seq(meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6), in("places"))
-	own := func(etherType uint16, from, size uint32, set string) []expr.Any {
-		return seq(protocol(etherType), layer4(unix.IPPROTO_TCP), meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6),
+	const dhcpServer, dhcp6Server = 67, 547
+	own := func(from, size uint32, set string) []expr.Any {
+		return seq(meta(expr.MetaKeyIIFNAME), load(regNext, expr.PayloadBaseLLHeader, linkSource, 6),
 			load(reg24, expr.PayloadBaseNetworkHeader, from, size), in(set), pass())
 	}
+	// Where there is no port, as in all but the first fragment, these do not pass.
+	own4 := seq(protocol(unix.ETH_P_IP), transport(portFrom, 2), portDiffers(dhcpServer), own(ip4From, 4, "own4"))
+	own6 := seq(protocol(unix.ETH_P_IPV6), layer4Differs(unix.IPPROTO_ICMPV6), transport(portFrom, 2), portDiffers(dhcp6Server), own(ip6From, 16, "own6"))
 	icmp := func(kind byte) []expr.Any {
 		return seq(layer4(unix.IPPROTO_ICMPV6), transport(icmpType, 1), equal(kind))
 	}
 	udpFrom := func(number uint16) []expr.Any {
 		return seq(layer4(unix.IPPROTO_UDP), transport(portFrom, 2), port(number))
 	}
-	const dhcpServer, dhcp6Server = 67, 547
 	f := guardFamily{
 		family: nftables.TableFamilyBridge,
 		sets: []guardSet{
@@ -245,8 +257,8 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 			}},
 			{name: "prerouting", hook: nftables.ChainHookPrerouting, prio: -200, rules: [][]expr.Any{
 				seq(kindIn("vxlan"), pass()),
-				own(unix.ETH_P_IP, ip4From, 4, "own4"),
-				own(unix.ETH_P_IPV6, ip6From, 16, "own6"),
+				own4,
+				own6,
 				seq(portIn("guests"), jump("guest")),
 			}},
 		},
@@ -262,8 +274,8 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 
 // guardNode is what packets to the node and through it are kept from. What
 // comes from a guest is told by the segment's bridge, so that a guest's first
-// packet is judged too.
-func guardNode(local netip.Addr) guardFamily {
+// packet is judged too. Where there is no bridge, what goes through is let alone.
+func guardNode(local netip.Addr, bridges bool) guardFamily {
 	const bgp, vxlan = 179, 4789
 	from4 := seq(ipFamily(unix.NFPROTO_IPV4), network(ip4From, 4))
 	from6 := seq(ipFamily(unix.NFPROTO_IPV6), network(ip6From, 16))
@@ -285,7 +297,7 @@ func guardNode(local netip.Addr) guardFamily {
 		input = slices.Insert(input, 0, seq(tunnelled, kindInNot("bridge"), network(ip4From, 4), in("vteps"), pass())) // most of what comes
 		input = append(input, seq(tunnelled, network(ip4From, 4), notIn("vteps"), drop(dataplane.DropVXLAN)))
 	}
-	return guardFamily{
+	f := guardFamily{
 		family: nftables.TableFamilyINet,
 		sets: []guardSet{
 			{name: "bridges", types: []nftables.SetDatatype{nftables.TypeIFName}, elements: func(g dataplane.Guard) [][]byte { return nameKeys(g.Bridges) }},
@@ -310,15 +322,18 @@ func guardNode(local netip.Addr) guardFamily {
 				seq(ipFamily(unix.NFPROTO_IPV6), network(ip6To, 16), in("fabric6"), goTo("services")),
 			)},
 			{name: "input", hook: nftables.ChainHookInput, prio: -10, rules: input},
-			{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{
-				seq(kindInNot("bridge"), pass()),
-				// Where bridge-nf-call-iptables is on, what is only bridged comes
-				// here too: packets that another node has routed to a guest.
-				seq(meta(expr.MetaKeyOIFNAME), in("bridges"), pass()),
-				seq(portIn("bridges"), goTo("through")),
-			}},
 		},
 	}
+	if bridges {
+		f.chains = append(f.chains, guardChain{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{
+			seq(kindInNot("bridge"), pass()),
+			// To guests; and where bridge-nf-call-iptables is on, what is only bridged
+			// comes here too.
+			seq(meta(metaOIFKind), equal(nameKey("bridge")...), pass()),
+			seq(portIn("bridges"), goTo("through")),
+		}})
+	}
+	return f
 }
 
 func services(ports ...uint16) func(dataplane.Guard) [][]byte {

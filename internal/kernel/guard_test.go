@@ -118,6 +118,13 @@ func TestGuard(t *testing.T) {
 			t.Errorf("nft does not show %q:\n%s", part, rules)
 		}
 	}
+	g.Bridges = nil
+	s.setGuard(g, true, "no bridges")
+	if rules := s.nft("list ruleset"); strings.Contains(rules, "hook forward") || !strings.Contains(rules, "hook input") {
+		t.Errorf("without bridges, what comes to the node is judged and what goes through is not; there is\n%s", rules)
+	}
+	g = someGuard()
+	s.setGuard(g, true, "bridges again")
 	handle := s.nft("-a list table bridge frond-guard")
 	for name, change := range changesOfGuard() {
 		changed := someGuard()

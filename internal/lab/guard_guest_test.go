@@ -164,6 +164,8 @@ func TestGuardGuests(t *testing.T) {
 		w.shows("leaf1", "nft list set bridge frond-guard held4", address) // the kernel's rules know, too
 	}
 	w.shows("leaf1", "nft list set bridge frond-guard places", `"vg3" . `)
+	w.inside("g1", "ping -c 1 -W 5 -I fd00:172::b fd00:172::1")
+	w.shows("leaf1", "nft list set bridge frond-guard own6", "fd00:172::b") // attacks come from it
 	a := w.attacker("g1")
 	others := map[string]int{"g3": w.packetSocket("g3", unix.ETH_P_ALL), "g2": w.packetSocket("g2", unix.ETH_P_ALL)}
 	own, gateway, gateway6 := a.guest.Address.Addr(), netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:172::1")
@@ -173,7 +175,7 @@ func TestGuardGuests(t *testing.T) {
 	must(t, err)
 	mac3, err := net.ParseMAC(g3.MAC)
 	must(t, err)
-	all4, all6, own6 := netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("fe80::67ff:fe00:1")
+	all4, all6, own6 := netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("fd00:172::b")
 	frame4 := func(from netip.Addr, source uint16) []byte {
 		return append(ethernet(broadcast, a.mac, unix.ETH_P_IP), ipv4(from, all4, unix.IPPROTO_UDP, udp(source, 68, "attack"))...)
 	}
