@@ -19,8 +19,9 @@ import (
 const (
 	// guardBuffer is room for a whole transaction, octets.
 	guardBuffer = 16 << 20
-	// maxCounted bounds the ports that drops are counted for.
-	maxCounted = 65535
+	// maxCounted bounds the ports that drops are counted for. The kernel makes
+	// room for all at once, in each set.
+	maxCounted = 1024
 )
 
 // guardFamilies are all tables of the guard.

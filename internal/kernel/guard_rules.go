@@ -153,14 +153,23 @@ func back() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictRetur
 // pass ends the guard's look at a packet.
 func pass() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
 
-// drop counts the packet for the port that it came in by, and drops it.
-func drop(rule string) []expr.Any {
-	return seq(meta(expr.MetaKeyIIFNAME), []expr.Any{
-		&expr.Dynset{SrcRegKey: reg, SetName: dropSet(rule), Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{&expr.Counter{}}},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	})
+// drop has the packet counted and dropped.
+func drop(rule string) []expr.Any { return goTo(dropSet(rule)) }
+
+// dropChains count packets for the port that they came in by, and drop them,
+// those too that find no room to be counted.
+func dropChains(rules []string) []guardChain {
+	var chains []guardChain
+	for _, rule := range rules {
+		count := seq(meta(expr.MetaKeyIIFNAME), []expr.Any{
+			&expr.Dynset{SrcRegKey: reg, SetName: dropSet(rule), Operation: uint32(unix.NFT_DYNSET_OP_ADD), Exprs: []expr.Any{&expr.Counter{}}},
+		})
+		chains = append(chains, guardChain{name: dropSet(rule), rules: [][]expr.Any{count, {&expr.Verdict{Kind: expr.VerdictDrop}}}})
+	}
+	return chains
 }
 
+// dropSet names both the chain that drops by a rule and the set of what it counts.
 func dropSet(rule string) string { return "drop-" + rule }
 
 // fragmentHeader tells that there is one of IPv6.
@@ -263,6 +272,7 @@ func guardBridge(strict bool, broadcast int) guardFamily {
 			}},
 		},
 	}
+	f.chains = slices.Concat(dropChains(f.drops), f.chains)
 	if strict {
 		f.bindSources()
 	}
@@ -324,6 +334,7 @@ func guardNode(local netip.Addr, bridges bool) guardFamily {
 			{name: "input", hook: nftables.ChainHookInput, prio: -10, rules: input},
 		},
 	}
+	f.chains = slices.Concat(dropChains(f.drops), f.chains)
 	if bridges {
 		f.chains = append(f.chains, guardChain{name: "forward", hook: nftables.ChainHookForward, prio: -10, rules: [][]expr.Any{
 			seq(kindInNot("bridge"), pass()),

@@ -78,7 +78,7 @@ func TestGuardOptions(t *testing.T) {
 		if got := strings.Contains(rules, fmt.Sprintf("limit rate over %d/second burst %d packets", g.Broadcast, g.Broadcast)); got != (g.Broadcast > 0) {
 			t.Errorf("%s: %s", name, rules)
 		}
-		if got := strings.Contains(rules, "@drop-source {"); got != g.Strict {
+		if got := strings.Contains(rules, "goto drop-source"); got != g.Strict {
 			t.Errorf("%s: %s", name, rules)
 		}
 		if _, err := s.kernel.GuardDrops(); err != nil {

@@ -241,6 +241,10 @@ func TestGuardGuests(t *testing.T) {
 			t.Errorf("%s is counted %d times: %+v", attack.rule, counted[attack.rule], drops.Drops)
 		}
 	}
+	for _, rule := range []string{"gateway", "address", "dhcp-server", "router-advert", "bpdu", "mac-elsewhere"} {
+		w.fillCounters("leaf1", rule)
+	}
+	try("guarded, without room to count", false)
 	w.mac("leaf2", "g3", "still the holder of its address", func(m status.MAC) bool {
 		return len(m.IPs) > 0 && strings.Contains(strings.Join(m.IPs, " "), g3.Address.Addr().String())
 	})
@@ -251,6 +255,17 @@ func TestGuardGuests(t *testing.T) {
 	try("not guarded", true)
 	w.reload(string(document))
 	w.ruleset("leaf1", "frond-guard", true)
+}
+
+// fillCounters has the set that counts what a rule drops be full of other ports.
+func (w *world) fillCounters(node, rule string) {
+	w.t.Helper()
+	var ports []string
+	for i := range 1024 {
+		ports = append(ports, fmt.Sprintf("other%d", i))
+	}
+	w.inside(node, "nft flush set bridge frond-guard drop-"+rule)
+	w.inside(node, "nft add element bridge frond-guard drop-"+rule+" { "+strings.Join(ports, ", ")+" }")
 }
 
 // ruleset waits until a node's nf_tables have, or no longer have, such a text.
