@@ -62,11 +62,13 @@ func (e *desiredEntries) diffNeighbors(c *overlayChanges, segment Segment, have 
 		now, installed := have.Neighbors[ip]
 		switch {
 		case wanted && now != mac:
-			c.adds = append(c.adds, SetNeighbor{key, segment.Bridge, mac})
+			_, moved := e.moved[ip]
+			c.adds = append(c.adds, SetNeighbor{key, segment.Bridge, mac, moved})
 		case !wanted && installed:
 			c.deletes = append(c.deletes, DeleteNeighbor{key, segment.Bridge})
 		default:
 			delete(e.neighbors.dirty, ip)
+			delete(e.moved, ip)
 		}
 	}
 }

@@ -53,6 +53,7 @@ func (o *Overlay) Update(update OverlayUpdate) {
 	o.wish(func(w *overlayWishes) {
 		w.update.MACs = merge(w.update.MACs, update.MACs)
 		w.update.Neighbors = merge(w.update.Neighbors, update.Neighbors)
+		w.update.Moved = merge(w.update.Moved, update.Moved)
 		w.update.Flood = merge(w.update.Flood, update.Flood)
 	})
 }

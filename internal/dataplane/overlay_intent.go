@@ -13,6 +13,7 @@ type overlayIntent struct {
 type desiredEntries struct {
 	macs      desiredTable[MAC, netip.Addr]
 	neighbors desiredTable[netip.Addr, MAC]
+	moved     map[netip.Addr]struct{} // of neighbors, until that was told
 	flood     desiredTable[netip.Addr, struct{}]
 }
 
@@ -75,6 +76,7 @@ func (in *overlayIntent) of(vni uint32) *desiredEntries {
 		entries = &desiredEntries{
 			macs:      newDesiredTable[MAC, netip.Addr](),
 			neighbors: newDesiredTable[netip.Addr, MAC](),
+			moved:     make(map[netip.Addr]struct{}),
 			flood:     newDesiredTable[netip.Addr, struct{}](),
 		}
 		in.entries[vni] = entries
@@ -97,6 +99,9 @@ func (in *overlayIntent) update(u OverlayUpdate) {
 		} else {
 			table.remove(key.IP)
 		}
+	}
+	for key := range u.Moved {
+		in.of(key.VNI).moved[key.IP] = struct{}{}
 	}
 	for vni, vteps := range u.Flood {
 		table := &in.of(vni).flood

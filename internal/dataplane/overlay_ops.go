@@ -34,6 +34,7 @@ type SetNeighbor struct {
 	NeighborKey
 	Bridge string
 	MAC    MAC
+	Moved  bool // guests here may know it at another MAC, and are told of this one
 }
 
 // DeleteNeighbor undoes SetNeighbor.

@@ -156,6 +156,9 @@ type OverlayUpdate struct {
 	// Neighbors are the MACs that IP addresses are answered with in place of
 	// remote guests; the zero MAC: none.
 	Neighbors map[NeighborKey]MAC
+	// Moved are those of Neighbors that guests here may know at another MAC:
+	// they are told of this one.
+	Moved map[NeighborKey]struct{}
 	// Flood is the whole list of VTEPs that take part in a segment.
 	Flood map[uint32][]netip.Addr
 }

@@ -17,6 +17,7 @@ type address struct {
 	remotes []*remote // MACIP routes with this IP
 	contest contest
 	told    dataplane.MAC // of its neighbour entry; zero: none
+	known   dataplane.MAC // at which guests here may know it; zero: at none
 	touched bool
 	removed bool
 }
@@ -28,8 +29,9 @@ func addressKey(vni uint32, mac dataplane.MAC, ip netip.Addr) originKey {
 func (t *Table) address(s *segment, ip netip.Addr) *address {
 	a, ok := s.addresses[ip]
 	if !ok {
-		a = &address{segment: s, ip: ip}
+		a = &address{segment: s, ip: ip, known: s.lost[ip]}
 		s.addresses[ip] = a
+		delete(s.lost, ip)
 	}
 	return a
 }
@@ -115,9 +117,47 @@ func (t *Table) decideAddress(a *address) {
 		a.told = mac
 		t.news.neighbor(a.segment.config.VNI, a.ip, mac)
 	}
+	t.know(a)
 	if a.local == nil && len(a.remotes) == 0 {
 		t.thawAddress(a)
 		a.removed = true
 		delete(a.segment.addresses, a.ip)
+		a.segment.lose(a)
 	}
+}
+
+// know has guests here told of an address that they may know at another MAC,
+// where they do not hear its new owner: a bridge keeps what that one announces
+// from other nodes, as it answers for it there.
+func (t *Table) know(a *address) {
+	own := a.segment.holds(a.ip)
+	now := a.told
+	if own {
+		now = a.segment.config.BridgeMAC()
+	}
+	if now.IsZero() || now == a.known {
+		return
+	}
+	if !a.known.IsZero() && !own && a.local == nil {
+		t.news.moved(a.segment.config.VNI, a.ip)
+	}
+	a.known = now
+}
+
+// maxLost bounds the addresses of a segment that are remembered though nobody
+// has them any more. Of what is forgotten, guests find out by asking again.
+const maxLost = 1024
+
+// lose remembers at which MAC guests may go on to know an address.
+func (s *segment) lose(a *address) {
+	if a.known.IsZero() {
+		return
+	}
+	for ip := range s.lost {
+		if len(s.lost) < maxLost {
+			break
+		}
+		delete(s.lost, ip)
+	}
+	s.lost[a.ip] = a.known
 }

@@ -15,6 +15,7 @@ type segment struct {
 	rd        RD
 	macs      map[dataplane.MAC]*station
 	addresses map[netip.Addr]*address
+	lost      map[netip.Addr]dataplane.MAC // see lose
 	ports     map[string]*port
 	floods    map[*remote]struct{}     // Multicast routes
 	placed    map[dataplane.MAC]string // ports that stations are held behind, see place
@@ -76,6 +77,7 @@ func (t *Table) addSegment(config dataplane.Segment) {
 		rd:        NewRD(t.config.RouterID, t.freeIndex(config.VNI)),
 		macs:      make(map[dataplane.MAC]*station),
 		addresses: make(map[netip.Addr]*address),
+		lost:      make(map[netip.Addr]dataplane.MAC),
 		ports:     make(map[string]*port),
 		floods:    make(map[*remote]struct{}),
 		placed:    make(map[dataplane.MAC]string),

@@ -131,6 +131,13 @@ func (n *news) neighbor(vni uint32, ip netip.Addr, mac dataplane.MAC) {
 	n.overlay.Neighbors[dataplane.NeighborKey{VNI: vni, IP: ip}] = mac
 }
 
+func (n *news) moved(vni uint32, ip netip.Addr) {
+	if n.overlay.Moved == nil {
+		n.overlay.Moved = make(map[dataplane.NeighborKey]struct{})
+	}
+	n.overlay.Moved[dataplane.NeighborKey{VNI: vni, IP: ip}] = struct{}{}
+}
+
 func (n *news) flood(vni uint32, vteps []netip.Addr) {
 	if n.overlay.Flood == nil {
 		n.overlay.Flood = make(map[uint32][]netip.Addr)

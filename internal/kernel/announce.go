@@ -43,7 +43,7 @@ func (k *Kernel) announce(s dataplane.Segment) error {
 	}
 	var failed []error
 	for _, a := range s.Gateway.Addresses() {
-		for _, frame := range announcements(bridge.MAC, a.Addr()) {
+		for _, frame := range announcements(bridge.MAC, a.Addr(), router) {
 			for _, link := range []overlayLink{bridge, vxlan} {
 				if err := unix.Sendto(k.frames, frame, 0, &unix.SockaddrLinklayer{Ifindex: int(link.index)}); err != nil {
 					failed = append(failed, fmt.Errorf("send to %s: %w", link.Name, err))
@@ -54,12 +54,33 @@ func (k *Kernel) announce(s dataplane.Segment) error {
 	return errors.Join(failed...)
 }
 
-// announcements are the frames that say that an address is at a MAC.
-func announcements(mac dataplane.MAC, ip netip.Addr) [][]byte {
+// announceMoved tells the guests of this node of addresses that have come to
+// another MAC on another node. The bridge keeps that from the VXLAN device, so
+// that each node tells its own.
+func (a *overlayApplication) announceMoved() {
+	refused := make(map[int]bool, len(a.failed))
+	for _, f := range a.failed {
+		refused[f.Index] = true
+	}
+	for i, op := range a.ops {
+		set, ok := op.(dataplane.SetNeighbor)
+		if !ok || !set.Moved || refused[i] {
+			continue
+		}
+		for _, frame := range announcements(set.MAC, set.IP, 0) {
+			// Who does not hear it finds out by asking again.
+			_ = unix.Sendto(a.kernel.frames, frame, unix.MSG_DONTWAIT, &unix.SockaddrLinklayer{Ifindex: int(a.indexes[set.Bridge])})
+		}
+	}
+}
+
+// announcements are the frames that say that an address is at a MAC, with further
+// flags of a neighbour advertisement.
+func announcements(mac dataplane.MAC, ip netip.Addr, flags byte) [][]byte {
 	if ip.Is4() {
 		return [][]byte{gratuitousARP(mac, ip, arpRequest), gratuitousARP(mac, ip, arpReply)}
 	}
-	return [][]byte{unsolicitedAdvertisement(mac, ip)}
+	return [][]byte{unsolicitedAdvertisement(mac, ip, flags)}
 }
 
 // Operations of RFC 826.
@@ -82,14 +103,14 @@ func gratuitousARP(mac dataplane.MAC, ip netip.Addr, operation byte) []byte {
 
 // Flags of a neighbour advertisement (RFC 4861 §4.4).
 const (
-	fromRouter = 0x80
-	override   = 0x20
+	router   = 0x80 // the sender is one
+	override = 0x20
 )
 
-func unsolicitedAdvertisement(mac dataplane.MAC, ip netip.Addr) []byte {
+func unsolicitedAdvertisement(mac dataplane.MAC, ip netip.Addr, flags byte) []byte {
 	all := netip.IPv6LinkLocalAllNodes().As16()
 	source := ip.As16()
-	body := []byte{neighborAdvert, 0, 0, 0, fromRouter | override, 0, 0, 0}
+	body := []byte{neighborAdvert, 0, 0, 0, flags | override, 0, 0, 0}
 	body = append(body, source[:]...)
 	body = append(append(body, targetLinkLayer, 1), mac[:]...)
 	binary.BigEndian.PutUint16(body[2:], checksum(source, all, body))

@@ -43,6 +43,50 @@ func TestAnnounce(t *testing.T) {
 	})
 }
 
+// TestMovedNeighbors has a guest hear of addresses that have come to another MAC
+// elsewhere, and of no other.
+func TestMovedNeighbors(t *testing.T) {
+	t.Parallel()
+	a, b := newVTEPs(t, 1)
+	join(a, b)
+	here, there := a.guest(1), b.guest(2)
+	moved := []netip.Addr{netip.MustParseAddr("172.16.0.9"), netip.MustParseAddr("fd00::9")}
+	other := netip.MustParseAddr("172.16.0.10")
+	for _, g := range []*guest{here, there} {
+		for _, ip := range append(moved, other) {
+			command(t, "ip -n %s neigh replace %s lladdr 02:00:00:00:00:99 dev eth0 nud stale", g.name, ip)
+		}
+	}
+	u := dataplane.OverlayUpdate{
+		Neighbors: map[dataplane.NeighborKey]dataplane.MAC{{VNI: 100, IP: other}: mac(10)},
+		Moved:     make(map[dataplane.NeighborKey]struct{}),
+	}
+	for _, ip := range moved {
+		key := dataplane.NeighborKey{VNI: 100, IP: ip}
+		u.Neighbors[key], u.Moved[key] = mac(9), struct{}{}
+	}
+	a.Update(u)
+	a.settle()
+	a.noProblems()
+	knows := func(g *guest, ip netip.Addr, mac string) bool {
+		return strings.Contains(command(t, "ip -n %s neigh show %s", g.name, ip), mac)
+	}
+	eventually(t, func() error {
+		for _, ip := range moved {
+			if !knows(here, ip, mac(9).String()) {
+				return fmt.Errorf("the guest is not told of %s", ip)
+			}
+		}
+		return nil
+	})
+	if !knows(here, other, "02:00:00:00:00:99") {
+		t.Errorf("the guest is told of %s, which has not moved", other)
+	}
+	if !knows(there, moved[0], "02:00:00:00:00:99") {
+		t.Errorf("the guest of another node is told, too")
+	}
+}
+
 func TestAnnounceWithoutDevices(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)

@@ -37,6 +37,7 @@ func (k *Kernel) ApplyOverlay(ctx context.Context, ops []dataplane.OverlayOp) []
 		}
 		a.flush()
 	})
+	a.announceMoved()
 	return a.failed
 }
 
