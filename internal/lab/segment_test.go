@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -124,6 +125,31 @@ func TestSegment(t *testing.T) {
 		w.whole()
 		must(t, w.RemoveGuest(t.Context(), g.Name))
 		w.whole()
+	})
+	t.Run("an address outlives its guest", func(t *testing.T) {
+		w := w.in(t)
+		address := netip.MustParsePrefix("172.16.0.200/16")
+		has := func(guest string) Guest {
+			w.inside(guest, "ip address add "+address.String()+" dev eth0")
+			g, err := w.Guest(guest)
+			must(t, err)
+			g.Address = address
+			return g
+		}
+		first, err := w.NextGuest("", "leaf2")
+		must(t, err)
+		must(t, w.AddGuest(t.Context(), first))
+		must(t, w.announce(has(first.Name)))
+		w.inside("g3", "ping -c 1 -W 5 "+address.Addr().String())
+		must(t, w.RemoveGuest(t.Context(), first.Name))
+		second := has("g1")
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		must(t, poll(ctx, func() bool {
+			must(t, w.announce(second)) // until the guard knows that the first is gone
+			return strings.Contains(w.inside("g3", "ip neigh show "+address.Addr().String()), second.MAC)
+		}, "g3 is not told where the address is now"))
+		w.inside("g1", "ip address del "+address.String()+" dev eth0")
 	})
 	t.Run("agent killed", func(t *testing.T) {
 		w := w.in(t)
