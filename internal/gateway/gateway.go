@@ -152,7 +152,7 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) time
 	a.decide(clock())
 	if list, due := a.due(clock()); due {
 		err := g.config.Addresses.Set(ctx, list)
-		a.acknowledge(list, err, clock())
+		a.kernel.Acknowledge(list, err, clock())
 		g.note(err)
 	}
 	for _, r := range a.requests(clock()) {

@@ -98,7 +98,7 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 			Text: fmt.Sprintf("the store did not take a beat for %s: this node holds no elected gateway until it does; see frond store status", a.timing.Lease),
 		})
 	}
-	if err := a.kernel.failed; err != nil {
+	if err := a.kernel.Failed(); err != nil {
 		list = append(list, status.Condition{
 			Name: ConditionAddress, Subject: a.node, Severity: status.Failure,
 			Text: "addresses of elected gateways cannot be set: " + err.Error(),

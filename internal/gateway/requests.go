@@ -61,7 +61,7 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 	r := request{kind: beats, session: s.id}
 	condition := same(key, s.id)
 	if s.id == 0 {
-		if a.kernel.known && len(a.kernel.names) > 0 || s.pending > 0 {
+		if a.kernel.Known() && !a.kernel.Empty() || s.pending > 0 {
 			return request{}, false // what the last session held has to go first
 		}
 		own, there := a.view.beats[a.node]
@@ -96,7 +96,7 @@ func (a *agent) endOther(own entry[beat], now time.Duration) (request, bool) {
 func (a *agent) handOver(time.Duration) (request, bool) {
 	r := request{kind: hands}
 	for _, segment := range a.handing {
-		if a.kernel.names[segment] || !a.kernel.known {
+		if !a.kernel.Gone(segment) {
 			return request{}, false
 		}
 	}
@@ -128,7 +128,7 @@ func (a *agent) succeed(t entry[tenure], node string, session int64, why string)
 // surrender gives back what the document no longer has this node hold.
 func (a *agent) surrender(time.Duration) (request, bool) {
 	return a.batch(surrender, func(segment string, t entry[tenure]) bool {
-		return a.isMine(t) && !a.takesPart(segment) && a.kernel.known && !a.kernel.names[segment]
+		return a.isMine(t) && !a.takesPart(segment) && a.kernel.Gone(segment)
 	}, func(r *request, segment string, t entry[tenure]) {
 		a.released[segment] = t.modified
 		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))

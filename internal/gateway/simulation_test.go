@@ -234,10 +234,10 @@ func (m *machine) run() {
 	if list, due := a.due(m.clock()); due {
 		if m.w.stumble > 0 && m.w.random.IntN(40) == 0 {
 			m.freezeFor(time.Duration(m.w.random.Int64N(int64(m.w.stumble))))
-			m.inbox = append(m.inbox, func() { a.acknowledge(list, m.set(list), m.clock()) })
+			m.inbox = append(m.inbox, func() { a.kernel.Acknowledge(list, m.set(list), m.clock()) })
 			return
 		}
-		a.acknowledge(list, m.set(list), m.clock())
+		a.kernel.Acknowledge(list, m.set(list), m.clock())
 	}
 	if m.w.forgetful && len(a.handing) == 0 {
 		clear(a.released)
@@ -250,14 +250,26 @@ func (m *machine) run() {
 
 func (m *machine) freezeFor(d time.Duration) { m.frozen = max(m.frozen, m.w.now+d) }
 
-// set is the kernel's part.
+var errRefused = errors.New("refused")
+
+// set is the kernel's part. Now and then it refuses something: before it was
+// done, after, or what was to come.
 func (m *machine) set(list []Holding) error {
-	if m.w.random.IntN(200) == 0 {
-		return errors.New("refused")
+	refusal := m.w.random.IntN(100)
+	if refusal == 0 {
+		return errRefused
+	}
+	var result error
+	if refusal == 1 {
+		result = errRefused
 	}
 	named := make(map[string]bool)
 	for _, h := range list {
 		named[h.Segment] = true
+		if _, held := m.kernel[h.Segment]; refusal == 2 && !held {
+			result = &NotAdded{errRefused}
+			continue
+		}
 		if h.Lifetime > 0 && (m.w.careless || m.clock() <= h.Before) {
 			late := time.Duration(m.w.random.Int64N(int64(m.w.lateness)))
 			if _, held := m.kernel[h.Segment]; !held {
@@ -273,7 +285,7 @@ func (m *machine) set(list []Holding) error {
 			delete(m.kernel, segment)
 		}
 	}
-	return nil
+	return result
 }
 
 const tick = time.Millisecond * 2

@@ -41,7 +41,7 @@ type agent struct {
 	claims map[string]*claim
 	former map[string]string // who should have had a segment's gateway before this node
 	going  map[string]*claim // given up, and may be in the kernel yet
-	kernel installed
+	kernel gateway.Installed
 }
 
 // never is long before the clock began.
@@ -51,7 +51,6 @@ func newAgent(node string, timing gateway.Timing, wall func() time.Time) *agent 
 	return &agent{
 		node: node, timing: timing, wall: wall,
 		claims: make(map[string]*claim), former: make(map[string]string), going: make(map[string]*claim),
-		kernel: installed{names: make(map[string]bool), sent: never},
 	}
 }
 
@@ -126,7 +125,7 @@ func (a *agent) retires() bool { return a.drained || a.leaving }
 func (a *agent) settle(now time.Duration) {
 	for segment, c := range a.claims {
 		switch {
-		case c.held && (now >= c.sent+a.timing.Lease-a.timing.Margin || !a.takesPart(segment)):
+		case c.held && (!a.timing.Lasts(c.sent, now) || !a.takesPart(segment)):
 			a.giveUp(segment)
 		case !c.held && (now >= c.sent+a.longestGap() || a.retires() || !a.takesPart(segment)):
 			delete(a.claims, segment)
@@ -218,7 +217,7 @@ func (a *agent) inherit(q question, tokens map[string]Token, now time.Duration) 
 // letGo gives up gateways of which another node says that they are its own.
 func (a *agent) letGo(segments []string, now time.Duration) {
 	for _, segment := range segments {
-		if c := a.claims[segment]; c != nil && c.held && now < c.sent+a.timing.Lease-a.timing.Margin {
+		if c := a.claims[segment]; c != nil && c.held && a.timing.Lasts(c.sent, now) {
 			a.giveUp(segment)
 		}
 	}
@@ -229,7 +228,7 @@ func (a *agent) letGo(segments []string, now time.Duration) {
 func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Token, ready bool) {
 	all = make(map[string]Token)
 	for _, segment := range segments {
-		if !a.kernel.known || a.kernel.names[segment] {
+		if !a.kernel.Gone(segment) {
 			return nil, false
 		}
 		if c := a.going[segment]; c != nil {
@@ -244,7 +243,7 @@ func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Tok
 
 // hasLeft tells that nothing is left to hand over.
 func (a *agent) hasLeft() bool {
-	return !a.holds() && len(a.kernel.names) == 0 && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
+	return !a.holds() && a.kernel.Empty() && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
 }
 
 // unready tells why no gateway is to come here, if none is.

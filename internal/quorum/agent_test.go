@@ -78,7 +78,7 @@ func (a *alone) silent(until time.Duration) {
 func (a *alone) step() {
 	a.settle(a.now)
 	if list, due := a.due(a.now); due {
-		a.acknowledge(list, nil, a.now)
+		a.kernel.Acknowledge(list, nil, a.now)
 	}
 }
 
@@ -190,6 +190,37 @@ func TestClaim(t *testing.T) {
 	}
 }
 
+// By hash, a gateway that another node should have and does not ask for ends
+// with its lease. Until then it does not keep others from longer lifetimes.
+func TestOneThatFadesHoldsUpNoOther(t *testing.T) {
+	a := newAlone(t)
+	a.spread = ByHash
+	a.segments = []gateway.Segment{{Name: "blue", Nodes: []string{"leaf1"}}, {Name: "red", Nodes: []string{"leaf1"}}}
+	a.owners = map[string]string{"blue": "a", "red": "a"}
+	a.named("a", 3500*ms)
+	a.owners = map[string]string{"blue": "b", "red": "a"}
+	given := a.now
+	for ; a.now < 7000*ms; a.now += 100 * ms {
+		a.hear(round{"a", a.now}, a.now)
+		a.settle(a.now)
+		list, due := a.due(a.now)
+		if due {
+			a.kernel.Acknowledge(list, nil, a.now)
+		}
+		for _, h := range list {
+			if due && h.Segment == "red" && h.Lifetime > 0 {
+				given = a.now
+			}
+		}
+		if a.now >= given+time.Second {
+			t.Fatalf("after %s, red was given no lifetime since %s", a.now, given)
+		}
+	}
+	if a.claims["blue"] != nil || a.claims["red"] == nil {
+		t.Errorf("in the end there are %+v", a.claims)
+	}
+}
+
 func TestTokens(t *testing.T) {
 	giver := func(t *testing.T) *alone {
 		a := newAlone(t)
@@ -215,14 +246,14 @@ func TestTokens(t *testing.T) {
 		a := giver(t)
 		a.letGo([]string{"blue"}, a.now)
 		list, _ := a.due(a.now)
-		a.acknowledge(list, errors.New("no"), a.now)
+		a.kernel.Acknowledge(list, errors.New("no"), a.now)
 		if _, ready := a.tokens([]string{"blue"}, a.now); ready {
 			t.Error("a token for what may be there")
 		}
 		if _, due := a.due(a.now); due {
 			t.Error("tries again at once")
 		}
-		if list, due := a.due(a.now + pause); !due || len(list) > 0 {
+		if list, due := a.due(a.kernel.Wake(a.now)); !due || len(list) > 0 {
 			t.Errorf("does not try again: %v", list)
 		}
 	})
