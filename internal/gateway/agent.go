@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"frond/internal/kv"
 )
 
 const (
@@ -98,13 +100,13 @@ func (a *agent) hasLeft() bool {
 }
 
 // farewell ends the session. A beat that is still under way then fails.
-func (a *agent) farewell() Txn {
+func (a *agent) farewell() kv.Txn {
 	key := nodesPrefix + a.node
-	return Txn{If: []Condition{same(key, a.session.id)}, Then: []Operation{{key, nil}}}
+	return kv.Txn{If: []kv.Condition{kv.Same(key, a.session.id)}, Then: []kv.Operation{kv.Delete(key)}}
 }
 
 // changed takes in what the store tells.
-func (a *agent) changed(c Change, now time.Duration) {
+func (a *agent) changed(c kv.Change, now time.Duration) {
 	before := a.view.seen[a.node].modified
 	if a.view.apply(c, now) {
 		a.stale = true

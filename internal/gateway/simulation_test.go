@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // world is a fabric in virtual time: nodes that run agents, kernels that count
@@ -20,7 +22,7 @@ type world struct {
 	random    *rand.Rand
 	now       time.Duration
 	timing    Timing
-	store     *memory
+	store     *kv.Records
 	away      bool // the store answers nobody
 	nodes     []*machine
 	segments  []Segment
@@ -83,7 +85,7 @@ type machine struct {
 func newWorld(seed uint64, nodes, segments int) *world {
 	w := &world{
 		random: rand.New(rand.NewPCG(seed, 7)), timing: DefaultTiming,
-		store: newMemory(), lateness: DefaultTiming.Slack, stumble: time.Second, slow: 15 * time.Millisecond,
+		store: kv.NewRecords(), lateness: DefaultTiming.Slack, stumble: time.Second, slow: 15 * time.Millisecond,
 		gaps: make(map[string]time.Duration), free: make(map[string]time.Duration),
 	}
 	var names []string
@@ -101,7 +103,7 @@ func newWorld(seed uint64, nodes, segments int) *world {
 		w.nodes = append(w.nodes, m)
 		m.start()
 	}
-	w.store.watchers = append(w.store.watchers, w.tell)
+	w.store.Follow(w.tell)
 	return w
 }
 
@@ -156,11 +158,11 @@ func (m *machine) watch() {
 			return
 		}
 		m.lastWay = m.w.now
-		m.deliver(m.w.store.whole(), watching)
+		m.deliver(m.w.store.Whole(), watching)
 	})
 }
 
-func (m *machine) deliver(c Change, watching int) {
+func (m *machine) deliver(c kv.Change, watching int) {
 	m.lastWay = max(m.lastWay+1, m.w.now+m.w.delay())
 	m.w.later(m.lastWay-m.w.now, func() {
 		if m.watching != watching {
@@ -175,7 +177,7 @@ func (m *machine) deliver(c Change, watching int) {
 }
 
 // tell hands a change to all that watch.
-func (w *world) tell(c Change) {
+func (w *world) tell(c kv.Change) {
 	for _, m := range w.nodes {
 		if m.alive && m.lastWay > 0 {
 			m.deliver(c, m.watching)
@@ -196,7 +198,7 @@ var errLost = errors.New("no answer")
 func (m *machine) send(r request) {
 	w, a := m.w, m.agent
 	answered := false
-	answer := func(o Outcome, err error) {
+	answer := func(o kv.Outcome, err error) {
 		if !answered && m.agent == a {
 			answered = true
 			m.receive(func() { a.answered(r, o, err, m.clock()) })
@@ -206,7 +208,7 @@ func (m *machine) send(r request) {
 		if !m.reachable() {
 			return
 		}
-		o := w.store.commit(r.txn)
+		o := w.store.Commit(r.txn)
 		if o.Done && r.kind != beats {
 			w.logf("%s: %s %v → %d", m.name, r.kind, r.segments, o.Revision)
 		}
@@ -216,7 +218,7 @@ func (m *machine) send(r request) {
 			}
 		})
 	})
-	w.later(2*w.timing.Renew, func() { answer(Outcome{}, errLost) })
+	w.later(2*w.timing.Renew, func() { answer(kv.Outcome{}, errLost) })
 }
 
 // run lets the agent look at what has come, and do what it wants.
@@ -390,17 +392,16 @@ func (w *world) fault() {
 	case 6:
 		m.wallStep += time.Duration(w.random.Int64N(int64(2*time.Hour))) - time.Hour
 	case 7:
-		key := drainedPrefix + m.name
-		if _, drained := w.store.records[key]; drained {
+		if _, drained := w.store.Get(drainedPrefix + m.name); drained {
 			w.logf("undrain %s", m.name)
-			w.store.commit(Txn{Then: []Operation{{key, nil}}})
+			w.store.Commit(Drain(m.name, false))
 			return
 		}
 		if w.drained() == len(w.nodes)-1 {
 			return // somebody has to be left
 		}
 		w.logf("drain %s", m.name)
-		w.store.commit(Txn{Then: []Operation{{key, []byte("{}")}}})
+		w.store.Commit(Drain(m.name, true))
 	case 8:
 		m.agent.guests = map[string]int{"s3": w.random.IntN(20)}
 	}
@@ -408,7 +409,7 @@ func (w *world) fault() {
 
 func (w *world) drained() (n int) {
 	for _, m := range w.nodes {
-		if _, drained := w.store.records[drainedPrefix+m.name]; drained {
+		if _, drained := w.store.Get(drainedPrefix + m.name); drained {
 			n++
 		}
 	}
@@ -514,7 +515,7 @@ func TestOutages(t *testing.T) {
 		{"frozen", 2 * time.Second, func(m *machine) { m.freezeFor(time.Hour) }},
 		{"powered off", 2 * time.Second, func(m *machine) { m.kill(); m.on = false; clear(m.kernel) }},
 		{"drained", 50 * time.Millisecond, func(m *machine) {
-			m.w.store.commit(Txn{Then: []Operation{{drainedPrefix + m.name, []byte("{}")}}})
+			m.w.store.Commit(Drain(m.name, true))
 		}},
 		{"leaving", 50 * time.Millisecond, func(m *machine) { m.agent.leave() }},
 		{"restarted", 100 * time.Millisecond, func(m *machine) { m.kill(); m.w.later(300*time.Millisecond, m.restart) }},
