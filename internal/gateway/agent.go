@@ -55,6 +55,7 @@ type agent struct {
 	kernel Installed
 	guestsAt,
 	visible, steady time.Duration // last own beat seen in the view; since when they come steadily
+	vacant map[string]time.Duration // gateways that nobody has, since when
 }
 
 func newAgent(node, machine, run string, timing Timing, wall func() time.Time) *agent {
@@ -116,7 +117,7 @@ func (a *agent) changed(c kv.Change, now time.Duration) {
 	}
 	own, there := a.view.beats[a.node]
 	if there && own.modified != before {
-		if now-a.visible > 3*a.timing.Renew {
+		if !a.isVisible(now) {
 			a.steady = now
 		}
 		a.visible = now
@@ -135,6 +136,10 @@ func (a *agent) changed(c kv.Change, now time.Duration) {
 	}
 	a.forgetReleased()
 }
+
+// isVisible tells that the store's watch shows what comes: own beats, and so
+// others'.
+func (a *agent) isVisible(now time.Duration) bool { return now-a.visible <= 3*a.timing.Renew }
 
 // lose is the end of the session: nothing is held any more.
 func (a *agent) lose() {

@@ -167,6 +167,7 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) time
 	}
 	now := clock()
 	if now-g.reported >= reportInterval || now < g.reported {
+		a.watchVacant(now)
 		g.report, g.reported = a.report(now), now
 		return now + idleInterval
 	}

@@ -11,6 +11,7 @@ import (
 const (
 	ConditionStoreAway = "gateway-store-away"
 	ConditionNoNode    = "gateway-no-node"
+	ConditionNotTaken  = "gateway-not-taken"
 	ConditionAddress   = "gateway-address"
 	ConditionNameTwice = "gateway-name-twice"
 )
@@ -84,6 +85,9 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 				Name: ConditionNoNode, Subject: s.Name, Severity: status.Failure,
 				Text: "no node can hold the segment's gateway: all that take part are dead or drained; frond undrain one",
 			})
+		}
+		if text := a.notTaken(s.Name, now); text != "" {
+			list = append(list, status.Condition{Name: ConditionNotTaken, Subject: s.Name, Severity: status.Failure, Text: text})
 		}
 	}
 	if a.isDoubled(now) {

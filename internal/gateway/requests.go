@@ -146,7 +146,7 @@ func (a *agent) surrender(time.Duration) (request, bool) {
 // Who has not seen its own beats of late knows nothing of others': after the
 // store was away, everybody gets the time for a beat.
 func (a *agent) endDead(now time.Duration) (request, bool) {
-	if now-a.visible > 3*a.timing.Renew || now < a.steady+2*a.timing.Renew {
+	if !a.isVisible(now) || now < a.steady+2*a.timing.Renew {
 		return request{}, false
 	}
 	for _, node := range slices.Sorted(maps.Keys(a.view.seen)) {

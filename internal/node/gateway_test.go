@@ -163,6 +163,14 @@ func TestGatewaysInStatus(t *testing.T) {
 	if got := names(); !slices.Equal(got, []string{nodeDrained}) {
 		t.Errorf("conditions at the beginning %v", got)
 	}
+	r.gates.report.Conditions = []status.Condition{{Name: gateway.ConditionNotTaken, Subject: "blue", Severity: status.Failure}}
+	if got := names(); !slices.Equal(got, []string{gateway.ConditionNotTaken, nodeDrained}) {
+		t.Errorf("conditions while nobody takes it %v", got)
+	}
+	r.gates.report.Conditions = nil
+	if got := names(); !slices.Equal(got, []string{nodeDrained}) {
+		t.Errorf("conditions when somebody has %v", got)
+	}
 	if _, err := r.mayDrain("leaf9"); err == nil || err.Error() != `no node "leaf9": there are leaf1, leaf2` {
 		t.Errorf("drain of nobody: %v", err)
 	}
