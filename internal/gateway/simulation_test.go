@@ -71,6 +71,7 @@ type machine struct {
 	alive    bool
 	on       bool // the machine itself: its kernel too
 	frozen   time.Duration
+	refusing time.Duration // until when its kernel removes nothing
 	isolated bool
 	inbox    []func()                 // what the agent has not looked at yet
 	kernel   map[string]time.Duration // addresses, and when the kernel removes them
@@ -281,6 +282,9 @@ func (m *machine) set(list []Holding) error {
 			m.kernel[h.Segment] = m.w.now + h.Lifetime + late
 		}
 	}
+	if m.w.now < m.refusing {
+		return errRefused
+	}
 	for segment := range m.kernel {
 		if !named[segment] {
 			m.w.logf("%s: has no longer %s", m.name, segment)
@@ -328,7 +332,7 @@ func (w *world) holders(segment string) []string {
 // check asserts what has to hold at every moment.
 func (w *world) check() {
 	for _, m := range w.nodes {
-		if !m.alive || m.isolated || w.now < m.frozen || w.away {
+		if !m.alive || m.isolated || w.now < m.frozen || w.now < m.refusing || w.away {
 			w.whole = w.now
 		}
 	}
@@ -363,7 +367,7 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) fault() {
 	m := w.nodes[w.random.IntN(len(w.nodes))]
 	span := time.Duration(w.random.Int64N(int64(6 * time.Second)))
-	switch w.random.IntN(9) {
+	switch w.random.IntN(10) {
 	case 0:
 		w.logf("kill %s", m.name)
 		m.kill()
@@ -371,6 +375,9 @@ func (w *world) fault() {
 	case 1:
 		w.logf("restart %s", m.name)
 		m.kill()
+		if w.random.IntN(2) == 0 { // whoever comes next is ready when it is back
+			w.drain(m)
+		}
 		w.later(span/20, m.restart)
 	case 2:
 		w.logf("freeze %s for %s", m.name, span)
@@ -397,13 +404,22 @@ func (w *world) fault() {
 			w.store.Commit(Drain(m.name, false))
 			return
 		}
-		if w.drained() == len(w.nodes)-1 {
-			return // somebody has to be left
-		}
-		w.logf("drain %s", m.name)
-		w.store.Commit(Drain(m.name, true))
+		w.drain(m)
 	case 8:
 		m.agent.guests = map[string]int{"s3": w.random.IntN(20)}
+	case 9:
+		w.logf("the kernel of %s refuses for %s", m.name, span/2)
+		m.refusing = w.now + span/2
+		w.store.Commit(Drain(m.name, false)) // so that something comes, and goes
+		w.later(span/4, func() { w.drain(m) })
+	}
+}
+
+// drain drains a node, if another one is left.
+func (w *world) drain(m *machine) {
+	if w.drained() < len(w.nodes)-1 {
+		w.logf("drain %s", m.name)
+		w.store.Commit(Drain(m.name, true))
 	}
 }
 

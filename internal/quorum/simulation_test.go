@@ -348,6 +348,9 @@ func (s *simulation) disturb() {
 		old := st.agent
 		st.agent = newAgent(old.node, old.timing, old.wall)
 		st.agent.self, st.agent.segments = old.self, old.segments
+		if s.random.IntN(2) == 0 {
+			st.agent.resume(old.remember(), s.now) // else its directory was lost
+		}
 		st.pending = nil
 		clear(st.words)
 		s.note("leaf%d's agent starts again", i+1)
