@@ -217,15 +217,10 @@ func (a *agent) holds(now time.Duration) bool {
 }
 
 // takesPart tells that the document has this node hold a segment's gateway.
-func (a *agent) takesPart(segment string) bool {
-	i := slices.IndexFunc(a.segments, func(s Segment) bool { return s.Name == segment })
-	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
-}
+func (a *agent) takesPart(segment string) bool { return TakesPart(a.segments, segment, a.node) }
 
 // takesPartInAny tells that there is anything that this node may hold.
-func (a *agent) takesPartInAny() bool {
-	return slices.ContainsFunc(a.segments, func(s Segment) bool { return slices.Contains(s.Nodes, a.node) })
-}
+func (a *agent) takesPartInAny() bool { return TakesPartInAny(a.segments, a.node) }
 
 // hasAny tells that some tenure is this node's.
 func (a *agent) hasAny() bool {

@@ -155,9 +155,10 @@ func (a *agent) take(c *claim, before uint64) {
 }
 
 func (a *agent) takesPart(segment string) bool {
-	i := slices.IndexFunc(a.segments, func(s gateway.Segment) bool { return s.Name == segment })
-	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
+	return gateway.TakesPart(a.segments, segment, a.node)
 }
+
+func (a *agent) takesPartInAny() bool { return gateway.TakesPartInAny(a.segments, a.node) }
 
 // holds tells that any gateway is this node's.
 func (a *agent) holds() bool {

@@ -72,12 +72,3 @@ func (a *agent) conditions(now time.Duration, name func(string) string, trouble 
 	}
 	return list
 }
-
-func (a *agent) takesPartInAny() bool {
-	for _, s := range a.segments {
-		if a.takesPart(s.Name) {
-			return true
-		}
-	}
-	return false
-}
