@@ -21,21 +21,29 @@ import (
 	"frond/internal/status"
 )
 
-const electedDocument = `
+// twoLeafs begin a document with segments of both.
+const twoLeafs = `
 fabric: apollo
 underlay: {loopbacks: [10.0.0.0/16], ports: ["eth*"]}
 nodes:
   leaf1: {loopback: 10.0.200.1}
   leaf2: {loopback: 10.0.200.2}
 segments:
+`
+
+const electedDocument = twoLeafs + `
   blue: {vni: 100, nodes: ["leaf*"], prefix: 172.16.0.0/24, gateway: {address: 172.16.0.1, mode: elected, locality: on}}
   red: {vni: 200, nodes: ["leaf2"], prefix: 172.17.0.0/24, gateway: {address: 172.17.0.1, mode: elected}}
   green: {vni: 300, nodes: ["leaf*"], prefix: 172.18.0.0/24, gateway: {address: 172.18.0.1}}
 `
 
-func electedRig(t *testing.T) *rig {
+func electedRig(t *testing.T) *rig { return rigOf(t, electedDocument) }
+
+// rigOf is a rig that has begun with a document, as leaf1.
+func rigOf(t *testing.T, document string) *rig {
+	t.Helper()
 	r := newRig(t)
-	d := parse(t, electedDocument, "leaf1")
+	d := parse(t, document, "leaf1")
 	r.loop.plan, r.loop.document = d.plan, d.status
 	r.loop.segments.stations = evpn.New(identity(d.plan))
 	r.loop.adopted = true

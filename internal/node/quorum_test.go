@@ -14,7 +14,6 @@ import (
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
-	"frond/internal/evpn"
 	"frond/internal/fabric"
 	"frond/internal/gateway"
 	"frond/internal/guest"
@@ -23,13 +22,7 @@ import (
 	"frond/internal/status"
 )
 
-const votedDocument = `
-fabric: apollo
-underlay: {loopbacks: [10.0.0.0/16], ports: ["eth*"]}
-nodes:
-  leaf1: {loopback: 10.0.200.1}
-  leaf2: {loopback: 10.0.200.2}
-segments:
+const votedDocument = twoLeafs + `
   blue: {vni: 100, nodes: ["leaf*"], prefix: 172.16.0.0/24, gateway: {address: 172.16.0.1, mode: elected, election: lxd}}
   red: {vni: 200, nodes: ["leaf*"], prefix: 172.17.0.0/24, gateway: {address: 172.17.0.1, mode: elected}}
 `
@@ -37,12 +30,7 @@ segments:
 // TestGatewaysByEither has each election know of its own gateways alone, and
 // says of both in one.
 func TestGatewaysByEither(t *testing.T) {
-	r := newRig(t)
-	d := parse(t, votedDocument, "leaf1")
-	r.loop.plan, r.loop.document = d.plan, d.status
-	r.loop.segments.stations = evpn.New(identity(d.plan))
-	r.loop.adopted = true
-	r.setLinks(link("eth1", 1))
+	r := rigOf(t, votedDocument)
 	r.heard(bgp.Converged{})
 	r.step()
 	both := []string{"leaf1", "leaf2"}
