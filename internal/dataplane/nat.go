@@ -83,6 +83,11 @@ func (n *NAT) reconcile() error {
 	if err == nil && stale {
 		err = n.target.RefreshMasquerade(*desired)
 	}
+	if err != nil && stale { // it is still to be done
+		n.mu.Lock()
+		n.stale = true
+		n.mu.Unlock()
+	}
 	n.note(err)
 	return err
 }
