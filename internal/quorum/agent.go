@@ -17,11 +17,15 @@ type claim struct {
 	// lease after that, no other node holds the gateway.
 	sent time.Duration
 	// held tells that no lease of another node can last: this one may act.
-	held  bool
-	asked time.Duration // when the holder before was last asked to let go
-	term  uint64
-	since time.Time
-	why   string
+	held bool
+	// named is when the last question was sent that was answered so, though it
+	// prolongs nothing yet, and again the first of these where another may have
+	// been named before it; never: none can have been.
+	named, again time.Duration
+	asked        time.Duration // when the holder before was last asked to let go
+	term         uint64
+	since        time.Time
+	why          string
 }
 
 // agent decides for one node. It has no clock, no goroutine and no effects:
@@ -77,8 +81,12 @@ func (a *agent) hear(r round, now time.Duration) {
 		if owner != a.self && owner != "" {
 			a.former[s.Name] = owner
 		}
-		if c := a.claims[s.Name]; c != nil && !c.held {
+		switch c := a.claims[s.Name]; {
+		case c == nil:
+		case !c.held:
 			delete(a.claims, s.Name)
+		case owner != "":
+			c.named = never // whatever comes next comes after another
 		}
 	}
 }
@@ -102,11 +110,13 @@ func (a *agent) why() string {
 // strengthen takes in an answer by which a segment's gateway is this node's.
 func (a *agent) strengthen(segment string, sent, now time.Duration) {
 	c := a.claims[segment]
-	if c != nil && sent <= c.sent {
+	if c != nil && sent <= max(c.sent, c.named) {
 		return // was known
 	}
-	if c != nil && (c.held && now < c.sent+a.shortestTenure() || !c.held && now < c.sent+a.longestGap()) {
-		c.sent = sent
+	if c != nil && (c.held && a.goesOn(c, sent, now) || !c.held && now < c.sent+a.longestGap()) {
+		if c.named = sent; c.again == never || sent >= c.again+a.longestGap() {
+			c.sent, c.again = sent, never
+		}
 		return
 	}
 	if c != nil && c.held {
@@ -114,8 +124,23 @@ func (a *agent) strengthen(segment string, sent, now time.Duration) {
 	}
 	delete(a.claims, segment)
 	if !a.retires() {
-		a.claims[segment] = &claim{first: now, sent: sent, asked: never}
+		a.claims[segment] = &claim{first: now, sent: sent, named: sent, again: never, asked: never}
 	}
+}
+
+// goesOn tells that who holds a gateway may go on when it is named again. Another
+// one that was named between waits from then on, unless it notices that it was
+// not all the time: so this one has to be named for longestGap before that
+// prolongs anything.
+func (a *agent) goesOn(c *claim, sent, now time.Duration) bool {
+	gap := now >= c.named+a.longestGap()
+	if gap && now >= c.sent+a.shortestTenure() {
+		return false
+	}
+	if gap {
+		c.again = sent
+	}
+	return true
 }
 
 // retires tells that nothing more is to come here.

@@ -127,6 +127,14 @@ func TestClaim(t *testing.T) {
 			{self, 8500 * ms, false}, // another may have waited
 			{self, 8800 * ms, true},
 		}},
+		{"named again for a moment, prolongs nothing", []moment{
+			{self, 3500 * ms, true},
+			{other, 4500 * ms, true}, // and waits from here on
+			{self, 4700 * ms, true},  // which the other does not notice
+			{other, 6400 * ms, false},
+		}},
+		{"named again for a while, goes on", []moment{{self, 3500 * ms, true}, {other, 4500 * ms, true}, {self, 5200 * ms, true}, {other, 6400 * ms, true}}},
+		{"named again at last, goes on", []moment{{self, 3500 * ms, true}, {other, 5400 * ms, true}, {self, 9000 * ms, true}}},
 		{"keeps what it has while another is named, for its lease", []moment{{self, 3500 * ms, true}, {other, 6200 * ms, true}, {other, 6400 * ms, false}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

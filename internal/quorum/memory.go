@@ -46,7 +46,7 @@ func (a *agent) resume(held map[string]tenancy, now time.Duration) {
 		if h.Sent > now || !a.timing.Lasts(h.Sent, now) || !a.takesPart(segment) {
 			continue
 		}
-		a.claims[segment] = &claim{first: h.First, sent: h.Sent, held: true, asked: never, term: h.Term, since: h.Since, why: h.Why}
+		a.claims[segment] = &claim{first: h.First, sent: h.Sent, held: true, named: h.Sent, again: never, asked: never, term: h.Term, since: h.Since, why: h.Why}
 		a.kernel.Expect(segment)
 	}
 }
