@@ -147,24 +147,14 @@ func (c *Client) wake() {
 
 // deliver hands states over at the reader's pace.
 func (c *Client) deliver(ctx context.Context) {
-	for {
+	c.states.each(ctx, func(st State) bool {
 		select {
+		case c.events <- st:
+			return true
 		case <-ctx.Done():
-			return
-		case <-c.states.wake:
+			return false
 		}
-		for {
-			st, ok := c.states.next()
-			if !ok {
-				break
-			}
-			select {
-			case c.events <- st:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
+	})
 }
 
 // connected lives through one connection, starting the process if need be.

@@ -108,22 +108,7 @@ func (c *connection) leave() {
 // send writes states as they come; a client that does not read holds up
 // nothing but this goroutine.
 func (c *connection) send(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-c.states.wake:
-		}
-		for {
-			st, ok := c.states.next()
-			if !ok {
-				break
-			}
-			if !c.reply(reply{State: &st}) {
-				return
-			}
-		}
-	}
+	c.states.each(ctx, func(st State) bool { return c.reply(reply{State: &st}) })
 }
 
 func (c *connection) reply(r reply) bool {

@@ -1,6 +1,9 @@
 package bfd
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // mailbox holds states for a reader that may be slow: the newest of every
 // session, so it never holds more than there are sessions. Putting never
@@ -42,6 +45,22 @@ func (m *mailbox) next() (State, bool) {
 	st := m.states[at]
 	delete(m.states, at)
 	return st, true
+}
+
+// each takes what waits, and then what comes, until ctx ends or take refuses.
+func (m *mailbox) each(ctx context.Context, take func(State) bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.wake:
+		}
+		for st, ok := m.next(); ok; st, ok = m.next() {
+			if !take(st) {
+				return
+			}
+		}
+	}
 }
 
 // retain drops what waits for sessions that are no longer wanted.

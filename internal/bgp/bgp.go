@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"frond/internal/secret"
 )
 
 // Speaker is a BGP engine (RFC 4271). Set hands over the whole desired state
@@ -47,9 +49,9 @@ type Desired struct {
 // Keys are TCP-MD5 keys (RFC 2385). A change of them ends all sessions, unless
 // both have a key in common: then these go on under the one that they began with.
 type Keys struct {
-	Current Secret // empty: sessions are not signed
+	Current secret.Text // empty: sessions are not signed
 	// Previous is used with peers that do not have Current yet; empty: none.
-	Previous Secret
+	Previous secret.Text
 }
 
 // Peer is one session over one cable. Addr with its zone is its identity.

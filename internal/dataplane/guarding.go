@@ -1,10 +1,8 @@
 package dataplane
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 )
 
@@ -32,46 +30,15 @@ const (
 
 // Guarding keeps the kernel's guard as desired.
 type Guarding struct {
-	target  GuardTarget
-	changes <-chan struct{} // somebody has changed rules
-	log     *slog.Logger
-	wake    chan struct{} // capacity 1
-
-	work      sync.Mutex // held while the kernel is looked at or changed; guards what follows
-	withdrawn bool
-	held      *Guard // what the kernel holds, as far as is known; nil: it must be looked at
-
-	mu      sync.Mutex // guards what follows
-	desired *Guard
-	trouble trouble
+	*keeper[Guard]
+	target GuardTarget
+	held   *Guard // what the kernel holds, as far as is known; nil: it must be looked at; guarded by keeper.work
 }
 
 // NewGuarding returns a keeper of the guard that does nothing before Run.
 // changes tells that somebody has changed rules.
 func NewGuarding(target GuardTarget, changes <-chan struct{}, log *slog.Logger) *Guarding {
-	return &Guarding{target: target, changes: changes, log: log, wake: make(chan struct{}, 1)}
-}
-
-// Set replaces what is desired.
-func (g *Guarding) Set(d Guard) {
-	g.mu.Lock()
-	same := g.desired != nil && g.desired.Equal(d)
-	g.desired = &d
-	g.mu.Unlock()
-	if same {
-		return
-	}
-	select {
-	case g.wake <- struct{}{}:
-	default: // awake already
-	}
-}
-
-// Problem says why the guard is not as desired, and since when; empty: it is.
-func (g *Guarding) Problem() (string, time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.trouble.text, g.trouble.since
+	return &Guarding{keeper: newKeeper[Guard](changes, log), target: target}
 }
 
 // Drops returns what the guard has dropped since its rules were made.
@@ -80,39 +47,12 @@ func (g *Guarding) Drops() ([]GuardDrop, error) { return g.target.GuardDrops() }
 // Run keeps the guard as desired until ctx ends, and leaves it in place.
 // Before the first Set it touches nothing.
 func (g *Guarding) Run(ctx context.Context) error {
-	look, rest := time.NewTimer(guardInterval), time.NewTimer(0)
-	defer look.Stop()
-	defer rest.Stop()
-	changes, wake := g.changes, g.wake
-	var pause time.Duration
-	var refused retry
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wake:
-			begin := time.Now()
-			if again := refused.after(g.update()); again > 0 {
-				look.Reset(again)
-			}
-			rest.Reset(guardUpdateShare * time.Since(begin))
-			wake = nil // until then
-		case <-rest.C:
-			wake = g.wake
-		case _, ok := <-changes:
-			if !ok {
-				changes = nil // the timer is left
-				continue
-			}
-			look.Reset(pause)
-			changes = nil // until then
-		case <-look.C:
-			begin := time.Now()
-			look.Reset(cmp.Or(refused.after(g.compare()), guardInterval))
-			pause = guardShare * time.Since(begin)
-			changes = g.changes
-		}
-	}
+	return g.run(ctx, pace{
+		interval:    guardInterval,
+		afterLook:   func(took time.Duration) time.Duration { return guardShare * took },
+		afterUpdate: func(took time.Duration) time.Duration { return guardUpdateShare * took },
+		ignored:     func() bool { return false },
+	}, g.update, g.compare)
 }
 
 // update brings the kernel to what is desired by what it is known to hold.
@@ -141,12 +81,6 @@ func (g *Guarding) compare() error {
 	return g.set(desired)
 }
 
-func (g *Guarding) wanted() *Guard {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.desired
-}
-
 func (g *Guarding) set(desired *Guard) error {
 	before := g.held
 	g.held = nil
@@ -159,16 +93,10 @@ func (g *Guarding) set(desired *Guard) error {
 	default:
 		g.held = desired
 	}
-	g.note(err)
-	return err
-}
-
-func (g *Guarding) note(err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.trouble.note(err) {
+	if g.note(err) {
 		g.log.Warn("the guard is not as it should be", "error", err)
 	}
+	return err
 }
 
 // Withdraw removes the guard. Nothing is set any more afterwards.

@@ -1,10 +1,8 @@
 package dataplane
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 )
 
@@ -28,36 +26,15 @@ const (
 
 // NAT keeps the kernel's source NAT as desired.
 type NAT struct {
-	target  NATTarget
-	changes <-chan struct{} // somebody has changed rules
-	log     *slog.Logger
-	wake    chan struct{} // capacity 1
-
-	work      sync.Mutex // held while the kernel is looked at or changed; guards what follows
-	withdrawn bool
-
-	mu      sync.Mutex // guards what follows
-	desired *Masquerade
-	stale   bool // connections may lack source NAT
-	trouble trouble
+	*keeper[Masquerade]
+	target NATTarget
+	stale  bool // connections may lack source NAT; guarded by keeper.mu
 }
 
 // NewNAT returns a keeper of source NAT that does nothing before Run. changes
 // tells that somebody has changed rules.
 func NewNAT(target NATTarget, changes <-chan struct{}, log *slog.Logger) *NAT {
-	return &NAT{target: target, changes: changes, log: log, wake: make(chan struct{}, 1)}
-}
-
-// Set replaces what is desired.
-func (n *NAT) Set(m Masquerade) {
-	n.mu.Lock()
-	same := n.desired != nil && n.desired.Equal(m)
-	n.desired = &m
-	n.mu.Unlock()
-	if same {
-		return
-	}
-	n.wakeUp()
+	return &NAT{keeper: newKeeper[Masquerade](changes, log), target: target}
 }
 
 // Refresh tells that packets leave by the port again: connections that went
@@ -69,56 +46,15 @@ func (n *NAT) Refresh() {
 	n.wakeUp()
 }
 
-func (n *NAT) wakeUp() {
-	select {
-	case n.wake <- struct{}{}:
-	default: // awake already
-	}
-}
-
-// Problem says why source NAT is not as desired, and since when; empty: it is.
-func (n *NAT) Problem() (string, time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.trouble.text, n.trouble.since
-}
-
 // Run keeps source NAT as desired until ctx ends, and leaves it in place.
 // Before the first Set it touches nothing.
 func (n *NAT) Run(ctx context.Context) error {
-	changes := n.changes
-	var refused retry
-	wait := natInterval
-	for {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-n.wake:
-		case _, ok := <-changes:
-			if !ok {
-				changes = nil // the timer is left
-			}
-			if n.isUnused() {
-				timer.Stop()
-				continue // however often others change their rules
-			}
-		case <-timer.C:
-		}
-		timer.Stop()
-		wait = cmp.Or(refused.after(n.reconcile()), natInterval)
-		pause := time.NewTimer(natPause)
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return nil
-		case <-pause.C:
-		case <-n.wake: // by us, who have a reason
-			pause.Stop()
-			n.wakeUp()
-		}
-	}
+	return n.run(ctx, pace{
+		interval:    natInterval,
+		afterLook:   func(time.Duration) time.Duration { return natPause },
+		afterUpdate: func(time.Duration) time.Duration { return 0 }, // by us, who have a reason
+		ignored:     n.isUnused,
+	}, n.reconcile, n.reconcile)
 }
 
 // isUnused tells that no source NAT is desired, and that there is none.
@@ -147,14 +83,13 @@ func (n *NAT) reconcile() error {
 	if err == nil && stale {
 		err = n.target.RefreshMasquerade(*desired)
 	}
+	if err != nil && stale { // it is still to be done
+		n.mu.Lock()
+		n.stale = true
+		n.mu.Unlock()
+	}
 	n.note(err)
 	return err
-}
-
-func (n *NAT) note(err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.trouble.note(err)
 }
 
 // Withdraw removes source NAT. Nothing is set any more afterwards.

@@ -39,8 +39,10 @@ func (f *fakeRules) HasMasquerade(m Masquerade) (bool, error) {
 func (f *fakeRules) RefreshMasquerade(Masquerade) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.refreshes++
-	return nil
+	if f.refused == nil {
+		f.refreshes++
+	}
+	return f.refused
 }
 
 func (f *fakeRules) change(change func()) {
@@ -123,6 +125,35 @@ func TestRefusedNATIsTriedAgain(t *testing.T) {
 		f.change(func() {
 			if text, _ := n.Problem(); text != "" || !f.has.Equal(wanted) {
 				t.Errorf("there is %+v, the problem is %q", f.has, text)
+			}
+		})
+	})
+}
+
+// That connections may lack source NAT is not forgotten before the kernel has
+// looked for them.
+func TestRefusedRefreshIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wanted := Masquerade{Port: "up0", Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+		f := &fakeRules{has: wanted}
+		n := NewNAT(f, nil, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = n.Run(ctx) }()
+		n.Set(wanted)
+		synctest.Wait()
+		f.change(func() { f.refused = errors.New("busy") })
+		n.Refresh()
+		synctest.Wait()
+		if text, _ := n.Problem(); text != "busy" {
+			t.Errorf("the problem is %q", text)
+		}
+		f.change(func() { f.refused = nil })
+		time.Sleep(2 * retryFirst)
+		synctest.Wait()
+		f.change(func() {
+			if text, _ := n.Problem(); text != "" || f.refreshes != 1 || f.sets != 0 {
+				t.Errorf("refreshed %d times and set %d times, the problem is %q", f.refreshes, f.sets, text)
 			}
 		})
 	})

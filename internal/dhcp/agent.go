@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -183,7 +184,7 @@ func (a *agent) observe(neighbors map[dataplane.NeighborKey]dataplane.MAC) {
 }
 
 // changed takes in what the store tells.
-func (a *agent) changed(c Change, now time.Duration) {
+func (a *agent) changed(c kv.Change, now time.Duration) {
 	first := c.Whole && !a.synced
 	a.synced = a.synced || c.Whole
 	a.book.apply(c, now)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 	"github.com/insomniacslk/dhcp/iana"
@@ -150,7 +151,7 @@ func (b *bench) lease6(guest int, options ...dhcpv6.Modifier) netip.Addr {
 }
 
 func TestLeaseOfIPv6(t *testing.T) {
-	store := newMemory()
+	store := kv.NewRecords()
 	s := blue6("fd00:16::1:0", "fd00:16::1:ff")
 	b := newBench(t, store, "n1", s)
 	fqdn := dhcpv6.WithOption(&dhcpv6.OptFQDN{DomainName: &rfc1035label.Labels{Labels: []string{"web.example.org"}}})
@@ -208,7 +209,7 @@ func TestLeaseOfIPv6(t *testing.T) {
 
 func TestIPv6AddressThatSomebodyHas(t *testing.T) {
 	s := blue6("fd00:16::1:0", "fd00:16::1:1")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	a := b.lease6(1)
 	b.at("g2") // each port has half of the two
 	other := b.say6(dhcpv6.MessageTypeRequest, 2, identity(1, a), to(s))
@@ -233,7 +234,7 @@ func TestIPv6AddressThatSomebodyHas(t *testing.T) {
 		t.Errorf("written is %+v", l)
 	}
 
-	elsewhere := newBench(t, newMemory(), "n1", s)
+	elsewhere := newBench(t, kv.NewRecords(), "n1", s)
 	elsewhere.a.observe(map[dataplane.NeighborKey]dataplane.MAC{{VNI: 100, IP: a}: guestMAC(9)})
 	if got := elsewhere.lease6(1); got != free {
 		t.Errorf("%s is given, which a guest of another node has", got)
@@ -246,7 +247,7 @@ func TestReservationOfIPv6(t *testing.T) {
 		{Client: ClientOf(guestMAC(1)), Address: ip("fd00:16::10")},
 		{Client: Client(duidOf(2).ToBytes()), Address: ip("fd00:16::1:5")},
 	}
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	for guest, want := range map[int]netip.Addr{1: ip("fd00:16::10"), 2: ip("fd00:16::1:5")} {
 		if got := b.lease6(guest); got != want {
 			t.Errorf("guest %d has %s, want %s", guest, got, want)
@@ -259,7 +260,7 @@ func TestWhatElseGuestsAskByDHCPv6(t *testing.T) {
 	wishes := dhcpv6.WithRequestedOptions(dhcpv6.OptionDNSRecursiveNameServer, dhcpv6.OptionDomainSearchList, dhcpv6.OptionNTPServer)
 	stateless := blue6("fd00:16::1:0", "fd00:16::1:ff")
 	stateless.Ranges = nil
-	b := newBench(t, newMemory(), "n1", stateless)
+	b := newBench(t, kv.NewRecords(), "n1", stateless)
 	b.a.synced = false // needs no leases
 	m := b.say6(dhcpv6.MessageTypeInformationRequest, 1, wishes)
 	b.want6("information", m, "REPLY")
@@ -277,7 +278,7 @@ func TestWhatElseGuestsAskByDHCPv6(t *testing.T) {
 		t.Errorf("reported is %+v", b.a.report(b.now))
 	}
 
-	b = newBench(t, newMemory(), "n1", blue6("fd00:16::1:0", "fd00:16::1:0"))
+	b = newBench(t, kv.NewRecords(), "n1", blue6("fd00:16::1:0", "fd00:16::1:0"))
 	b.a.synced = false
 	b.want6("a release before the leases are known", b.say6(dhcpv6.MessageTypeRelease, 1, identity(1, ip("fd00:16::1:0")), to(blue6("fd00:16::1", "fd00:16::1"))), "nothing")
 	b.want6("a solicitation before the leases are known", b.say6(dhcpv6.MessageTypeSolicit, 1, identity(1)), "nothing")
@@ -351,7 +352,7 @@ func FuzzHeard6(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		b := newBench(t, newMemory(), "n1", s)
+		b := newBench(t, kv.NewRecords(), "n1", s)
 		for range 3 {
 			b.a.heard(b.port, frame, b.now)
 			b.settle()

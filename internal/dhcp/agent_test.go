@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -18,7 +19,7 @@ import (
 type bench struct {
 	t     *testing.T
 	a     *agent
-	store *memory
+	store *kv.Records
 	now   time.Duration
 	away  bool
 	port  dataplane.LocalPort
@@ -31,13 +32,13 @@ type bench struct {
 	claimant  string            // the port that they are behind; empty: the client's own
 }
 
-func newBench(t *testing.T, store *memory, node string, s Segment) *bench {
+func newBench(t *testing.T, store *kv.Records, node string, s Segment) *bench {
 	t.Helper()
 	b := &bench{t: t, store: store, now: time.Hour, port: dataplane.LocalPort{VNI: s.VNI, Port: "g1"}, answering: map[netip.Addr]dataplane.MAC{}, named: map[netip.Addr]Named{}}
 	b.a = newAgent(node, node+"-1", func() time.Time { return time.Unix(0, 0).Add(b.now) })
 	b.a.setSegments([]Segment{s}, b.now)
-	store.watchers = append(store.watchers, func(c Change) { b.a.changed(c, b.now) })
-	b.a.changed(store.whole(), b.now)
+	store.Follow(func(c kv.Change) { b.a.changed(c, b.now) })
+	b.a.changed(store.Whole(), b.now)
 	b.settle()
 	return b
 }
@@ -49,10 +50,13 @@ func (b *bench) settle() []*dhcpv4.DHCPv4 {
 	for range 100 {
 		b.a.tick(b.now)
 		if c, ok := b.a.commit(b.now); ok {
+			if len(c.txn.Then) > kv.MostOperations {
+				b.t.Fatalf("a transaction of %d operations is none that etcd takes", len(c.txn.Then))
+			}
 			if b.away {
-				b.a.answered(c, Outcome{}, net.ErrClosed, b.now)
+				b.a.answered(c, kv.Outcome{}, net.ErrClosed, b.now)
 			} else {
-				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+				b.a.answered(c, b.store.Commit(c.txn), nil, b.now)
 			}
 		}
 		out := b.a.take()
@@ -148,7 +152,7 @@ func (b *bench) record(a netip.Addr) lease {
 	if e != nil {
 		l = e.lease
 	}
-	if _, stored := b.store.records[leasesPrefix+a.String()]; stored != (e != nil) {
+	if _, stored := b.store.Get(leasesPrefix + a.String()); stored != (e != nil) {
 		b.t.Errorf("%s: the node knows %v, the store %v", a, e != nil, stored)
 	}
 	return l
@@ -156,7 +160,7 @@ func (b *bench) record(a netip.Addr) lease {
 
 func TestLeaseFromTheFirstMessageToTheLast(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	offer := b.say(dhcpv4.MessageTypeDiscover, 1)
 	a := addr(offer.YourIPAddr)
 	if diff := cmp.Diff([]netip.Addr{a}, b.probes, cmp.Comparer(func(x, y netip.Addr) bool { return x == y })); diff != "" {
@@ -173,12 +177,12 @@ func TestLeaseFromTheFirstMessageToTheLast(t *testing.T) {
 		t.Errorf("after the acknowledgement: %+v", got)
 	}
 	b.now += 5 * time.Minute
-	before := b.store.revision
+	before := b.store.Revision()
 	if renewed := b.say(dhcpv4.MessageTypeRequest, 1, having(a)); kindOf(renewed) != dhcpv4.MessageTypeAck || renewed.IPAddressLeaseTime(0) != s.Lease {
 		t.Errorf("the renewal is answered with %v", renewed)
 	}
-	if b.store.revision != before+1 {
-		t.Errorf("a renewal is written %d times", b.store.revision-before)
+	if b.store.Revision() != before+1 {
+		t.Errorf("a renewal is written %d times", b.store.Revision()-before)
 	}
 	if again := b.lease(1); again != a || len(b.probes) != 1 {
 		t.Errorf("the client gets %s then, after %d probes", again, len(b.probes))
@@ -222,8 +226,8 @@ func TestAnswersToRequests(t *testing.T) {
 		"its reservation":                {9, []dhcpv4.Modifier{wanting(ip("172.16.0.9"))}, dhcpv4.MessageTypeAck},
 		"not its reservation":            {9, []dhcpv4.Modifier{wanting(ip("172.16.0.99"))}, dhcpv4.MessageTypeAck},
 	} {
-		b := newBench(t, newMemory(), "n1", s)
-		b.store.commit(Txn{Then: []Operation{{leasesPrefix + "172.16.0.200", lease{Client: "other", Kind: leased, Hold: time.Hour}.encode()}}})
+		b := newBench(t, kv.NewRecords(), "n1", s)
+		b.store.Commit(kv.Txn{Then: []kv.Operation{kv.Put(leasesPrefix+"172.16.0.200", lease{Client: "other", Kind: leased, Hold: time.Hour}.encode())}})
 		got := b.say(dhcpv4.MessageTypeRequest, test.guest, test.with...)
 		if kindOf(got) != test.want {
 			t.Errorf("%s: answered with %v, want %v", name, got, test.want)
@@ -233,7 +237,7 @@ func TestAnswersToRequests(t *testing.T) {
 
 func TestReservation(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	before := b.lease(9)
 	s.Reservations = []Reservation{
 		{Client: ClientOf(guestMAC(9)), Address: ip("172.16.0.9"), Hostname: "nine"},
@@ -258,7 +262,7 @@ func TestReservation(t *testing.T) {
 
 func TestAddressThatSomebodyHas(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.14")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	first, _ := b.a.segments[link{vni: 100}].pool.pick(ClientOf(guestMAC(1)), anyAddress)
 	b.answering[first] = guestMAC(77)
 	got := b.lease(1)
@@ -292,7 +296,7 @@ func TestAddressThatSomebodyHas(t *testing.T) {
 }
 
 func TestRapidCommit(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", blue("172.16.0.11", "172.16.0.254"))
+	b := newBench(t, kv.NewRecords(), "n1", blue("172.16.0.11", "172.16.0.254"))
 	rapid := dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionRapidCommit, nil))
 	for range 2 {
 		got := b.say(dhcpv4.MessageTypeDiscover, 1, rapid)
@@ -300,14 +304,14 @@ func TestRapidCommit(t *testing.T) {
 			t.Errorf("answered with %v after %d probes", got, len(b.probes))
 		}
 	}
-	if b.store.revision != 2 {
-		t.Errorf("it took %d transactions", b.store.revision-1)
+	if b.store.Revision() != 2 {
+		t.Errorf("it took %d transactions", b.store.Revision()-1)
 	}
 }
 
 func TestStoreAway(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	a := b.lease(1)
 	b.away = true
 	if got := b.say(dhcpv4.MessageTypeDiscover, 2); got != nil {
@@ -341,7 +345,7 @@ func TestStoreAway(t *testing.T) {
 
 func TestGuestThatMoves(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	store := newMemory()
+	store := kv.NewRecords()
 	one, two := newBench(t, store, "n1", s), newBench(t, store, "n2", s)
 	a := one.lease(1)
 	if got := two.say(dhcpv4.MessageTypeRequest, 1, wanting(a)); kindOf(got) != dhcpv4.MessageTypeAck {
@@ -364,10 +368,9 @@ func TestGuestThatMoves(t *testing.T) {
 
 func TestRestartedAgentGoesOn(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	store := newMemory()
+	store := kv.NewRecords()
 	before := newBench(t, store, "n1", s)
 	a := before.lease(1)
-	store.watchers = nil
 	after := newBench(t, store, "n1", s)
 	after.a.run = "n1-2"
 	after.a.adopt(after.now)
@@ -380,7 +383,7 @@ func TestRestartedAgentGoesOn(t *testing.T) {
 
 func TestPoolThatIsFull(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.20")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	for i := range 10 {
 		b.lease(i)
 		conditions := b.a.report(b.now).Conditions
@@ -402,7 +405,7 @@ func TestOptions(t *testing.T) {
 	s.Search, s.NTP = []string{"a.example", "b.example"}, []netip.Addr{ip("9.9.9.9")}
 	s.Routes = []Route{{netip.MustParsePrefix("10.1.0.0/16"), ip("172.16.0.7")}}
 	s.BootFile, s.NextServer = "ipxe.efi", ip("172.16.0.8")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	id := dhcpv4.WithOption(dhcpv4.OptClientIdentifier([]byte{255, 1, 2, 3}))
 	relay := dhcpv4.WithOption(dhcpv4.OptRelayAgentInfo(dhcpv4.OptGeneric(dhcpv4.AgentCircuitIDSubOption, []byte("port7"))))
 	all := b.say(dhcpv4.MessageTypeDiscover, 1, id, relay)
@@ -438,7 +441,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestManyAtOnceShareTransactions(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", blue("172.16.1.0", "172.16.99.254"))
+	b := newBench(t, kv.NewRecords(), "n1", blue("172.16.1.0", "172.16.99.254"))
 	for i := range 1000 {
 		m := message(t, dhcpv4.MessageTypeDiscover, guestMAC(i))
 		b.a.heard(b.port, clientFrame(guestMAC(i), m.ToBytes()), b.now)
@@ -447,7 +450,7 @@ func TestManyAtOnceShareTransactions(t *testing.T) {
 	for _, r := range b.settle() {
 		offers[r.YourIPAddr.String()] = true
 	}
-	if len(offers) != 1000 || b.store.revision-1 > 8 {
-		t.Errorf("%d addresses are offered after %d transactions", len(offers), b.store.revision-1)
+	if len(offers) != 1000 || b.store.Revision()-1 > 8 {
+		t.Errorf("%d addresses are offered after %d transactions", len(offers), b.store.Revision()-1)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // book is what is known of the store's leases.
@@ -27,7 +29,7 @@ func newBook() *book {
 
 // apply takes in what the store tells. What is older than what is known
 // already, from the answer to a transaction, is passed over.
-func (b *book) apply(c Change, now time.Duration) {
+func (b *book) apply(c kv.Change, now time.Duration) {
 	restored := c.Whole && c.Revision < b.revision // from a backup
 	if c.Revision < b.revision && !restored {
 		return
@@ -46,7 +48,7 @@ func (b *book) apply(c Change, now time.Duration) {
 
 // prune forgets what is not there any more. In a store that was restored,
 // revisions begin anew: what is not exactly as it was is another record.
-func (b *book) prune(c Change, restored bool) {
+func (b *book) prune(c kv.Change, restored bool) {
 	there := make(map[string]int64, len(c.Records))
 	for _, r := range c.Records {
 		there[r.Key] = r.Modified
@@ -95,7 +97,7 @@ func (b *book) forget(e *entry) {
 const unreadableHold = 366 * 24 * time.Hour
 
 // note takes in a record.
-func (b *book) note(r Record, now time.Duration) {
+func (b *book) note(r kv.Record, now time.Duration) {
 	a, ok := addressIn(r.Key)
 	if !ok {
 		return

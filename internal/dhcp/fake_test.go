@@ -1,10 +1,7 @@
 package dhcp
 
 import (
-	"bytes"
-	"maps"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -12,48 +9,6 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
-
-// memory is a store in memory: transactions and revisions as etcd's.
-type memory struct {
-	revision int64
-	records  map[string]Record
-	watchers []func(Change)
-}
-
-func newMemory() *memory { return &memory{revision: 1, records: make(map[string]Record)} }
-
-func (m *memory) commit(t Txn) Outcome {
-	for _, c := range t.If {
-		if m.records[c.Key].Modified != c.Modified {
-			return Outcome{Revision: m.revision}
-		}
-	}
-	if len(t.Then) > 128 {
-		panic("too many operations for etcd")
-	}
-	m.revision++
-	change := Change{Revision: m.revision}
-	for _, o := range t.Then {
-		_, there := m.records[o.Key]
-		switch {
-		case o.Value != nil:
-			r := Record{Key: o.Key, Value: bytes.Clone(o.Value), Modified: m.revision}
-			m.records[o.Key] = r
-			change.Records = append(change.Records, r)
-		case there:
-			delete(m.records, o.Key)
-			change.Deleted = append(change.Deleted, o.Key)
-		}
-	}
-	for _, watcher := range m.watchers {
-		watcher(change)
-	}
-	return Outcome{Done: true, Revision: m.revision}
-}
-
-func (m *memory) whole() Change {
-	return Change{Revision: m.revision, Whole: true, Records: slices.Collect(maps.Values(m.records))}
-}
 
 func ip(text string) netip.Addr { return netip.MustParseAddr(text) }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
@@ -99,12 +100,12 @@ func FuzzHeard(f *testing.F) {
 	}
 	f.Add(arpAnswer(guestMAC(2), ip("172.16.0.12")))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		b := newBench(&testing.T{}, newMemory(), "n1", blue("172.16.0.11", "172.16.0.20"))
+		b := newBench(&testing.T{}, kv.NewRecords(), "n1", blue("172.16.0.11", "172.16.0.20"))
 		for range 3 {
 			b.a.heard(b.port, frame, b.now)
 			b.a.tick(b.now + time.Second)
 			if c, ok := b.a.commit(b.now); ok {
-				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+				b.a.answered(c, b.store.Commit(c.txn), nil, b.now)
 			}
 			b.now += time.Second
 		}
@@ -126,10 +127,10 @@ func FuzzRecord(f *testing.F) {
 	f.Add("172.16.0.12", []byte("{}"))
 	f.Add("fd00::1", []byte(`{"hold": -1}`))
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		store := newMemory()
-		store.commit(Txn{Then: []Operation{{leasesPrefix + key, append([]byte{}, value...)}}})
+		store := kv.NewRecords()
+		store.Commit(kv.Txn{Then: []kv.Operation{kv.Put(leasesPrefix+key, append([]byte{}, value...))}})
 		b := newBench(t, store, "n1", blue("172.16.0.11", "172.16.0.14"))
-		b.a.changed(store.whole(), b.now)
+		b.a.changed(store.Whole(), b.now)
 		b.say(dhcpv4.MessageTypeDiscover, 1)
 		b.a.report(b.now)
 		b.a.leases("", b.now)

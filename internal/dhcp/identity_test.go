@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -45,7 +46,7 @@ func TestInAnothersName(t *testing.T) {
 		"by its MAC as an identifier": {[]dhcpv4.Modifier{identifier(string(ClientOf(guestMAC(1))))}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t, newMemory(), "n1", s)
+			b := newBench(t, kv.NewRecords(), "n1", s)
 			theirs := b.lease(1, client.id...)
 			before := b.record(theirs)
 			b.port.Port = "g2"
@@ -73,7 +74,7 @@ func TestInAnothersName(t *testing.T) {
 			}
 		})
 	}
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	if got := b.sayAs(2, dhcpv4.MessageTypeDiscover, 9); got != nil || b.a.counts.Posed != 1 {
 		t.Errorf("who says to have the MAC that an address is reserved for is answered with %v", got)
 	}
@@ -88,7 +89,7 @@ func TestInAnothersName(t *testing.T) {
 // TestInTheNameOfWhoIsBeingServed has a guest use an identifier before the
 // client has its lease by it.
 func TestInTheNameOfWhoIsBeingServed(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", blue("172.16.0.11", "172.16.0.254"))
+	b := newBench(t, kv.NewRecords(), "n1", blue("172.16.0.11", "172.16.0.254"))
 	id := identifier("\xffserial")
 	first, second := message(t, dhcpv4.MessageTypeDiscover, guestMAC(1), id), message(t, dhcpv4.MessageTypeDiscover, guestMAC(2), id)
 	b.a.heard(b.port, clientFrame(guestMAC(1), first.ToBytes()), b.now)
@@ -107,7 +108,7 @@ func TestInTheNameOfWhoIsBeingServed(t *testing.T) {
 // with it when the other is gone.
 func TestClones(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	id := identifier("\xffserial")
 	one := b.lease(1, id)
 	b.port.Port = "g2"
@@ -133,7 +134,7 @@ func TestClones(t *testing.T) {
 // TestAnotherMACBehindThePort has a guest keep its lease when its network
 // device is replaced, and tell nobody of a MAC that it only speaks of.
 func TestAnotherMACBehindThePort(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", blue("172.16.0.11", "172.16.0.254"))
+	b := newBench(t, kv.NewRecords(), "n1", blue("172.16.0.11", "172.16.0.254"))
 	id := identifier("\xffserial")
 	first := b.lease(1, id)
 	if got := b.lease(2, id); got != first {
@@ -153,7 +154,7 @@ func TestAnotherMACBehindThePort(t *testing.T) {
 // TestInAnothersName6 is the same by DHCPv6.
 func TestInAnothersName6(t *testing.T) {
 	s := blue6("fd00:16::1:0", "fd00:16::1:ff")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	theirs := b.lease6(1)
 	before := b.record(theirs)
 	port := b.port
@@ -206,7 +207,7 @@ func FuzzImpostor(f *testing.F) {
 	four, six := blue("172.16.0.11", "172.16.0.20"), blue6("fd00:16::1:0", "fd00:16::1:f")
 	id := identifier("\xffserial")
 	start := func(t *testing.T) (b *bench, leases map[netip.Addr]lease) {
-		b = newBench(t, newMemory(), "n1", four)
+		b = newBench(t, kv.NewRecords(), "n1", four)
 		b.a.setSegments([]Segment{four, six}, b.now)
 		leases = make(map[netip.Addr]lease)
 		for _, address := range []netip.Addr{b.lease(victim, id), b.lease6(victim)} {
@@ -239,7 +240,7 @@ func FuzzImpostor(f *testing.F) {
 			b.a.heard(b.port, frame, b.now)
 			b.a.tick(b.now + time.Second)
 			if c, ok := b.a.commit(b.now); ok {
-				b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+				b.a.answered(c, b.store.Commit(c.txn), nil, b.now)
 			}
 			b.now += time.Second
 		}

@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"frond/internal/kv"
 )
 
 func calling(name string) dhcpv4.Modifier { return dhcpv4.WithOption(dhcpv4.OptHostName(name)) }
 
 func TestNamesFollowLeases(t *testing.T) {
-	store := newMemory()
+	store := kv.NewRecords()
 	s := blue("172.16.0.11", "172.16.0.12")
 	one, two := newBench(t, store, "n1", s), newBench(t, store, "n2", s)
 	want := func(when string, a netip.Addr, name string) {

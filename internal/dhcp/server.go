@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 )
 
 // Wire is the guests' ports of the segments that DHCP is answered on.
@@ -28,7 +29,7 @@ type Wire interface {
 // Config is what a server is made of.
 type Config struct {
 	Node  string
-	Store Store
+	Store kv.Store
 	Wire  Wire
 	Clock func() time.Duration // monotonic, goes on while the machine is suspended
 }
@@ -57,7 +58,7 @@ const reportInterval = 100 * time.Millisecond
 
 type answer struct {
 	batch   batch
-	outcome Outcome
+	outcome kv.Outcome
 	err     error
 }
 

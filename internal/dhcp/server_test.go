@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"go.uber.org/goleak"
@@ -17,51 +19,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shared is a memory that many use at once.
+// shared is a store that may be away.
 type shared struct {
-	mu     sync.Mutex
-	memory *memory
-	away   bool
+	*kv.Memory
+	away atomic.Bool
 }
 
-func (s *shared) Commit(ctx context.Context, t Txn) (Outcome, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.away {
-		return Outcome{}, context.DeadlineExceeded
+func (s *shared) Commit(ctx context.Context, t kv.Txn) (kv.Outcome, error) {
+	if s.away.Load() {
+		return kv.Outcome{}, context.DeadlineExceeded
 	}
-	return s.memory.commit(t), ctx.Err()
-}
-
-func (s *shared) setAway(away bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.away = away
-}
-
-func (s *shared) Watch(ctx context.Context, _ string) <-chan Change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	queue := make(chan Change, 10000)
-	queue <- s.memory.whole()
-	s.memory.watchers = append(s.memory.watchers, func(c Change) { queue <- c })
-	out := make(chan Change)
-	go func() {
-		defer close(out)
-		for {
-			select {
-			case c := <-queue:
-				select {
-				case out <- c:
-				case <-ctx.Done():
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
+	return s.Memory.Commit(ctx, t)
 }
 
 // cables are the ports of a node.
@@ -85,7 +53,7 @@ type running struct {
 	bound chan dataplane.LocalAddress
 }
 
-func start(t *testing.T, store Store, node string, s Segment) *running {
+func start(t *testing.T, store kv.Store, node string, s Segment) *running {
 	t.Helper()
 	began := time.Now()
 	r := &running{t: t, cables: &cables{make(chan dataplane.GuestFrame), make(chan Sending, 1000)}, bound: make(chan dataplane.LocalAddress, 1000)}
@@ -145,7 +113,7 @@ func (r *running) lease(guest int) netip.Addr {
 
 func TestServer(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.30")
-	store := &shared{memory: newMemory()}
+	store := &shared{Memory: kv.NewMemory()}
 	one, two := start(t, store, "n1", s), start(t, store, "n2", s)
 	first, second := one.lease(1), two.lease(2)
 	if first == second {
@@ -157,11 +125,11 @@ func TestServer(t *testing.T) {
 	if got := two.Leases(t.Context(), "blue"); len(got) != 2 && len(got) != 1 {
 		t.Errorf("the leases are %+v", got)
 	}
-	store.setAway(true)
+	store.away.Store(true)
 	if ack := one.say(dhcpv4.MessageTypeRequest, 1, having(first)); kindOf(ack) != dhcpv4.MessageTypeAck {
 		t.Errorf("without the store, a renewal is answered with %v", ack)
 	}
-	store.setAway(false)
+	store.away.Store(false)
 	if err := one.Release(t.Context(), ip("172.16.0.99")); !errors.Is(err, ErrNoLease) {
 		t.Errorf("what nobody has is released: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -31,7 +32,7 @@ func TestStarvation(t *testing.T) {
 	for name, mac := range map[string]func(n int) int{"one MAC": func(int) int { return 1 }, "many": func(n int) int { return n }} {
 		for _, atOnce := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, at once %t", name, atOnce), func(t *testing.T) {
-				b := newBench(t, newMemory(), "n1", limited())
+				b := newBench(t, kv.NewRecords(), "n1", limited())
 				for n := range 3000 {
 					m := message(t, dhcpv4.MessageTypeDiscover, guestMAC(mac(n)), as(n))
 					b.a.heard(b.port, clientFrame(guestMAC(mac(n)), m.ToBytes()), b.now)
@@ -65,7 +66,7 @@ func TestStarvation(t *testing.T) {
 // TestStarvationByRequest has a guest ask for address after address as one that
 // knows them from before.
 func TestStarvationByRequest(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", limited())
+	b := newBench(t, kv.NewRecords(), "n1", limited())
 	for n, a := 0, ip("172.16.0.11"); a.Compare(ip("172.16.0.22")) <= 0; n, a = n+1, a.Next() {
 		b.say(dhcpv4.MessageTypeRequest, n, wanting(a))
 	}
@@ -76,7 +77,7 @@ func TestStarvationByRequest(t *testing.T) {
 
 // TestStarvationByDecline has a guest decline one address after the other.
 func TestStarvationByDecline(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", limited())
+	b := newBench(t, kv.NewRecords(), "n1", limited())
 	for n := range 20 {
 		if offer := b.say(dhcpv4.MessageTypeDiscover, n); offer != nil {
 			b.say(dhcpv4.MessageTypeDecline, n, wanting(addr(offer.YourIPAddr)))
@@ -93,7 +94,7 @@ func TestStarvationByDecline(t *testing.T) {
 // to be given.
 func TestStarvationByClaims(t *testing.T) {
 	s := limited()
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	for a := ip("172.16.0.11"); a.Compare(ip("172.16.0.22")) <= 0; a = a.Next() {
 		b.answering[a] = guestMAC(666)
 	}
@@ -112,7 +113,7 @@ func TestStarvationByClaims(t *testing.T) {
 func TestReservedBesidesShare(t *testing.T) {
 	s := limited()
 	s.Reservations = []Reservation{{Client: ClientOf(guestMAC(9)), Address: ip("172.16.0.9")}}
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	for n := range 4 {
 		b.lease(n)
 	}
@@ -130,7 +131,7 @@ func TestReservedBesidesShare(t *testing.T) {
 // TestStarvationOfIPv6 has one guest say to be as many clients as there are
 // addresses: half are left to the others.
 func TestStarvationOfIPv6(t *testing.T) {
-	b := newBench(t, newMemory(), "n1", blue6("fd00:16::1:0", "fd00:16::1:f"))
+	b := newBench(t, kv.NewRecords(), "n1", blue6("fd00:16::1:0", "fd00:16::1:f"))
 	for n := range 100 {
 		b.say6(dhcpv6.MessageTypeSolicit, n, identity(1), rapid6)
 	}

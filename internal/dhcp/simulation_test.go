@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"frond/internal/dataplane"
+	"frond/internal/kv"
 )
 
 // world is a fabric in virtual time: nodes with agents, clients that move
@@ -22,7 +23,7 @@ type world struct {
 	failure string
 	random  *rand.Rand
 	now     time.Duration
-	store   *memory
+	store   *kv.Records
 	away    bool
 	nodes   []*machine
 	clients []*client
@@ -95,7 +96,7 @@ type client struct {
 const simulatedLease = time.Minute
 
 func newWorld(t *testing.T, speech speech, seed uint64, nodes, clients, addresses int) *world {
-	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 11)), store: newMemory(), speech: speech, segment: speech.segment}
+	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 11)), store: kv.NewRecords(), speech: speech, segment: speech.segment}
 	first := w.segment.Ranges[0].First
 	w.segment.Ranges = []Range{{first, plus(first, uint64(addresses)-1)}}
 	w.segment.Lease, w.segment.Grace = simulatedLease, simulatedLease
@@ -109,7 +110,7 @@ func newWorld(t *testing.T, speech speech, seed uint64, nodes, clients, addresse
 		w.clients = append(w.clients, c)
 		w.later(w.upTo(20*time.Second), c.act)
 	}
-	w.store.watchers = append(w.store.watchers, func(c Change) {
+	w.store.Follow(func(c kv.Change) {
 		for _, m := range w.nodes {
 			if m.alive && m.lastWay > 0 {
 				m.tell(c, m.watching)
@@ -171,12 +172,12 @@ func (m *machine) watch() {
 			})
 		default:
 			m.lastWay = m.w.now
-			m.tell(m.w.store.whole(), watching)
+			m.tell(m.w.store.Whole(), watching)
 		}
 	})
 }
 
-func (m *machine) tell(c Change, watching int) {
+func (m *machine) tell(c kv.Change, watching int) {
 	m.lastWay = max(m.lastWay+1, m.w.now+m.w.delay())
 	m.w.later(m.lastWay-m.w.now, func() {
 		switch {
@@ -245,7 +246,7 @@ var errLost = errors.New("no answer")
 func (m *machine) send(b batch) {
 	w, a := m.w, m.a
 	answered := false
-	answer := func(o Outcome, err error) {
+	answer := func(o kv.Outcome, err error) {
 		if !answered && m.a == a {
 			answered = true
 			m.receive(func() { a.answered(b, o, err, m.clock()) })
@@ -258,7 +259,7 @@ func (m *machine) send(b batch) {
 		if w.unconditional {
 			b.txn.If = nil
 		}
-		o := w.store.commit(b.txn)
+		o := w.store.Commit(b.txn)
 		if o.Done {
 			for i, x := range b.writes {
 				w.logf("%s: %s of %s is %s (delete %t), hold %s → %d", m.a.run, x.address, x.lease.Client, x.lease.Kind, x.delete, b.leases[i].Hold, o.Revision)
@@ -270,7 +271,7 @@ func (m *machine) send(b batch) {
 			}
 		})
 	})
-	w.later(commitTime, func() { answer(Outcome{}, errLost) })
+	w.later(commitTime, func() { answer(kv.Outcome{}, errLost) })
 }
 
 // act is what a client does next.

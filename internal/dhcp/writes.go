@@ -3,6 +3,8 @@ package dhcp
 import (
 	"net/netip"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // writes are the changes of leases on their way to the store. There is one
@@ -37,7 +39,7 @@ type write struct {
 
 // batch is a transaction and what it is made of.
 type batch struct {
-	txn    Txn
+	txn    kv.Txn
 	writes []*write
 	leases []lease
 }
@@ -100,11 +102,11 @@ func (a *agent) add(b *batch, w *write, now time.Duration) {
 	l := w.lease
 	l.Run, l.Node, l.Sent = a.run, a.node, now
 	key := leasesPrefix + w.address.String()
-	operation := Operation{Key: key}
+	operation := kv.Delete(key)
 	if !w.delete {
-		operation.Value = l.encode()
+		operation = kv.Put(key, l.encode())
 	}
-	b.txn.If = append(b.txn.If, Condition{Key: key, Modified: w.expect})
+	b.txn.If = append(b.txn.If, kv.Unchanged(key, w.expect))
 	b.txn.Then = append(b.txn.Then, operation)
 	b.writes = append(b.writes, w)
 	b.leases = append(b.leases, l)
@@ -139,7 +141,7 @@ func (a *agent) settle(w *write, done bool, now time.Duration) {
 }
 
 // answered takes in what became of a transaction.
-func (a *agent) answered(b batch, o Outcome, err error, now time.Duration) {
+func (a *agent) answered(b batch, o kv.Outcome, err error, now time.Duration) {
 	w := &a.writes
 	w.busy, w.failing = false, err != nil
 	switch {

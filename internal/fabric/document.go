@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"frond/internal/secret"
 )
 
 // keysOf are the keys that each mapping of the document may have. schema.json
@@ -76,7 +78,7 @@ func decodeUnderlay(v value, dir string) (Underlay, bool) {
 	if !ok {
 		return Underlay{}, false
 	}
-	password := func(v value) (Secret, bool) { return decodePassword(v, dir) }
+	password := func(v value) (secret.Text, bool) { return decodePassword(v, dir) }
 	u := Underlay{
 		Loopbacks:        required(m, "loopbacks", "name the prefixes that node addresses come from, as in [10.0.0.0/16]", list(1, loopbackPrefix)),
 		Ports:            optional(m, "ports", defaultPorts(), list(1, glob)),

@@ -8,6 +8,8 @@ package fabric
 import (
 	"net/netip"
 	"time"
+
+	"frond/internal/secret"
 )
 
 // Fabric is one valid document.
@@ -46,10 +48,10 @@ type Underlay struct {
 	Ports []string
 	// Password is the TCP-MD5 key (RFC 2385) read from password_file; empty
 	// means that sessions carry no signature.
-	Password Secret
+	Password secret.Text
 	// PreviousPassword is the key before Password, read from
 	// previous_password_file: still good for nodes that have no other yet.
-	PreviousPassword Secret
+	PreviousPassword secret.Text
 	BFD              BFD
 	// Hold and Keepalive are BGP's timers (RFC 4271 §10): 9 s and 3 s unless set.
 	Hold, Keepalive time.Duration
@@ -193,17 +195,3 @@ func (f *Fabric) Node(name string) (Node, bool) {
 	}
 	return Node{}, false
 }
-
-// Secret is a value that no log and no encoding shows.
-type Secret string
-
-// String hides the value.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return "(secret)"
-}
-
-// MarshalText hides the value from encoders and structured logs.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"frond/internal/secret"
 )
 
 // maxKey is TCP_MD5SIG_MAXKEYLEN, the longest key that tcp(7) takes, in bytes.
@@ -13,7 +15,7 @@ const maxKey = 80
 
 // decodePassword reads the key from the file that the field names, relative
 // to the document's directory.
-func decodePassword(v value, dir string) (Secret, bool) {
+func decodePassword(v value, dir string) (secret.Text, bool) {
 	name, ok := v.text("name the file that holds the key, as in /etc/frond/bgp.key")
 	if !ok {
 		return "", false
@@ -32,7 +34,7 @@ func decodePassword(v value, dir string) (Secret, bool) {
 
 // readKey takes the one line of a key file. Only a regular file is opened:
 // a pipe or a device might never end.
-func readKey(name string) (Secret, error) {
+func readKey(name string) (secret.Text, error) {
 	if info, err := os.Stat(name); err != nil {
 		return "", cause(err)
 	} else if !info.Mode().IsRegular() {
@@ -56,7 +58,7 @@ func readKey(name string) (Secret, error) {
 	case strings.ContainsFunc(key, func(r rune) bool { return r < ' ' }):
 		return "", fmt.Errorf("has more than one line, or control characters")
 	}
-	return Secret(key), nil
+	return secret.Text(key), nil
 }
 
 // checkPrevious says what is wrong with a previous key beside the key of now.

@@ -1,18 +1,17 @@
 package gateway
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"time"
+
+	"frond/internal/kv"
 )
 
 const (
 	// batchSize bounds the gateways of one transaction, and with it how long
 	// one that is handed over waits for the others. etcd takes 128 operations.
 	batchSize = 32
-	// pause is how long after a refusal of store or kernel to try again.
-	pause = 50 * time.Millisecond
 	// dwell is how long guests have to be where they are before the gateway
 	// follows them.
 	dwell = 10 * time.Second
@@ -53,9 +52,10 @@ type agent struct {
 	behind  int64         // what the view has to show before the next one
 	retryAt time.Duration // no transaction before
 
-	kernel installed
+	kernel Installed
 	guestsAt,
 	visible, steady time.Duration // last own beat seen in the view; since when they come steadily
+	vacant map[string]time.Duration // gateways that nobody has, since when
 }
 
 func newAgent(node, machine, run string, timing Timing, wall func() time.Time) *agent {
@@ -64,7 +64,6 @@ func newAgent(node, machine, run string, timing Timing, wall func() time.Time) *
 		view: newView(), chosen: make(map[string]time.Duration),
 		released: make(map[string]int64),
 		session:  lease{confirmed: never, sent: make(map[int64]time.Duration)},
-		kernel:   installed{names: make(map[string]bool)},
 		adopted:  never,
 		visible:  never,
 	}
@@ -102,13 +101,13 @@ func (a *agent) hasLeft() bool {
 }
 
 // farewell ends the session. A beat that is still under way then fails.
-func (a *agent) farewell() Txn {
+func (a *agent) farewell() kv.Txn {
 	key := nodesPrefix + a.node
-	return Txn{If: []Condition{same(key, a.session.id)}, Then: []Operation{{key, nil}}}
+	return kv.Txn{If: []kv.Condition{kv.Same(key, a.session.id)}, Then: []kv.Operation{kv.Delete(key)}}
 }
 
 // changed takes in what the store tells.
-func (a *agent) changed(c Change, now time.Duration) {
+func (a *agent) changed(c kv.Change, now time.Duration) {
 	before := a.view.seen[a.node].modified
 	if a.view.apply(c, now) {
 		a.stale = true
@@ -118,7 +117,7 @@ func (a *agent) changed(c Change, now time.Duration) {
 	}
 	own, there := a.view.beats[a.node]
 	if there && own.modified != before {
-		if now-a.visible > 3*a.timing.Renew {
+		if !a.isVisible(now) {
 			a.steady = now
 		}
 		a.visible = now
@@ -137,6 +136,10 @@ func (a *agent) changed(c Change, now time.Duration) {
 	}
 	a.forgetReleased()
 }
+
+// isVisible tells that the store's watch shows what comes: own beats, and so
+// others'.
+func (a *agent) isVisible(now time.Duration) bool { return now-a.visible <= 3*a.timing.Renew }
 
 // lose is the end of the session: nothing is held any more.
 func (a *agent) lose() {
@@ -210,19 +213,14 @@ func (a *agent) mayCommit(now time.Duration) bool {
 
 // holds tells that the lease lasts: that no other node can have ended it.
 func (a *agent) holds(now time.Duration) bool {
-	return a.session.id != 0 && now < a.session.confirmed+a.timing.Lease-a.timing.Margin
+	return a.session.id != 0 && a.timing.Lasts(a.session.confirmed, now)
 }
 
 // takesPart tells that the document has this node hold a segment's gateway.
-func (a *agent) takesPart(segment string) bool {
-	i := slices.IndexFunc(a.segments, func(s Segment) bool { return s.Name == segment })
-	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
-}
+func (a *agent) takesPart(segment string) bool { return TakesPart(a.segments, segment, a.node) }
 
 // takesPartInAny tells that there is anything that this node may hold.
-func (a *agent) takesPartInAny() bool {
-	return slices.ContainsFunc(a.segments, func(s Segment) bool { return slices.Contains(s.Nodes, a.node) })
-}
+func (a *agent) takesPartInAny() bool { return TakesPartInAny(a.segments, a.node) }
 
 // hasAny tells that some tenure is this node's.
 func (a *agent) hasAny() bool {
@@ -252,7 +250,7 @@ func (a *agent) holdings(now time.Duration) []Holding {
 		if !a.isMine(tenure) || released && revision == tenure.modified || !a.takesPart(segment) {
 			continue
 		}
-		if lifetime == 0 && !a.kernel.names[segment] {
+		if lifetime == 0 && !a.kernel.May(segment) {
 			continue // waits for the next beat
 		}
 		list = append(list, Holding{
@@ -269,39 +267,13 @@ func (a *agent) holdings(now time.Duration) []Holding {
 	return list
 }
 
-// installed is what the kernel may hold.
-type installed struct {
-	known     bool // it was brought into line at least once
-	names     map[string]bool
-	confirmed time.Duration // the beat that the lifetimes come from
-	at        time.Duration
-	retryAt   time.Duration
-	failed    error
-}
-
 // due returns the holdings if the kernel has to be told of them.
 func (a *agent) due(now time.Duration) ([]Holding, bool) {
-	k := &a.kernel
-	if !a.synced || now < k.retryAt {
+	if !a.synced || !a.kernel.Known() && a.waitsForOwn(now) {
 		return nil, false
 	}
 	list := a.holdings(now)
-	if !k.known && a.waitsForOwn(now) {
-		return nil, false
-	}
-	if !k.known || k.failed != nil || len(list) != len(k.names) {
-		return list, true
-	}
-	for _, h := range list {
-		if !k.names[h.Segment] {
-			return list, true
-		}
-	}
-	if len(list) == 0 || list[0].Lifetime == 0 {
-		return nil, false
-	}
-	last := list[0].Before - pause // for this beat
-	return list, a.session.confirmed > k.confirmed || k.at < last && now >= last
+	return list, a.kernel.Due(list, now)
 }
 
 // waitsForOwn tells that an agent that was just started does not know yet
@@ -312,33 +284,6 @@ func (a *agent) waitsForOwn(now time.Duration) bool {
 		return found
 	}
 	return now < a.adopted+adoption && len(a.released) > 0
-}
-
-// acknowledge takes in what became of the holdings.
-func (a *agent) acknowledge(list []Holding, err error, now time.Duration) {
-	k := &a.kernel
-	k.failed = err
-	var refused *NotAdded
-	if errors.As(err, &refused) {
-		clear(k.names)
-		for _, h := range list {
-			k.names[h.Segment] = true // some of its addresses may be there
-		}
-		k.known, k.retryAt = true, now+pause
-		return
-	}
-	if err != nil {
-		k.retryAt = now + pause
-		for _, h := range list {
-			k.names[h.Segment] = true
-		}
-		return
-	}
-	clear(k.names)
-	for _, h := range list {
-		k.names[h.Segment] = true
-	}
-	k.known, k.at, k.confirmed = true, now, a.session.confirmed
 }
 
 // wake is when to look again, if nothing happens before.
@@ -354,11 +299,8 @@ func (a *agent) wake(now time.Duration) time.Duration {
 	}
 	sooner(a.session.next)
 	sooner(a.retryAt)
-	sooner(a.kernel.retryAt)
+	sooner(a.kernel.Wake(now))
 	sooner(a.session.confirmed + a.timing.Lease - a.timing.Margin)
-	if _, before := a.timing.Lifetime(a.session.confirmed, now); before > 0 {
-		sooner(before - pause)
-	}
 	for _, s := range a.view.seen {
 		sooner(s.at + a.timing.Lease)
 	}

@@ -15,6 +15,17 @@ type Segment struct {
 	Locality bool     // the node with most of the segment's guests is preferred
 }
 
+// TakesPart tells that one of the segments has this name, and the node in it.
+func TakesPart(segments []Segment, name, node string) bool {
+	i := slices.IndexFunc(segments, func(s Segment) bool { return s.Name == name })
+	return i >= 0 && slices.Contains(segments[i].Nodes, node)
+}
+
+// TakesPartInAny tells that any of the segments has the node in it.
+func TakesPartInAny(segments []Segment, node string) bool {
+	return slices.ContainsFunc(segments, func(s Segment) bool { return slices.Contains(s.Nodes, node) })
+}
+
 func (s Segment) equal(o Segment) bool {
 	return s.Name == o.Name && s.Locality == o.Locality && slices.Equal(s.Nodes, o.Nodes)
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // Config is what a gateway is made of.
@@ -14,7 +16,7 @@ type Config struct {
 	Node      string
 	Machine   string // tells machines of one name apart, and one before and after it has booted
 	Timing    Timing
-	Store     Store
+	Store     kv.Store
 	Addresses Addresses
 	// Clock is Boottime, but in tests.
 	Clock func() time.Duration
@@ -44,7 +46,7 @@ const reportInterval = 100 * time.Millisecond
 
 type answer struct {
 	request request
-	outcome Outcome
+	outcome kv.Outcome
 	err     error
 }
 
@@ -152,7 +154,7 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) time
 	a.decide(clock())
 	if list, due := a.due(clock()); due {
 		err := g.config.Addresses.Set(ctx, list)
-		a.acknowledge(list, err, clock())
+		a.kernel.Acknowledge(list, err, clock())
 		g.note(err)
 	}
 	for _, r := range a.requests(clock()) {
@@ -165,6 +167,7 @@ func (g *Gateway) work(ctx context.Context, a *agent, work *sync.WaitGroup) time
 	}
 	now := clock()
 	if now-g.reported >= reportInterval || now < g.reported {
+		a.watchVacant(now)
 		g.report, g.reported = a.report(now), now
 		return now + idleInterval
 	}

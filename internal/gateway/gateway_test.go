@@ -8,72 +8,31 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"frond/internal/kv"
 	"frond/internal/status"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shared is a memory that many use at once.
+// shared is a store that may be away.
 type shared struct {
-	mu     sync.Mutex
-	memory *memory
-	away   bool
+	*kv.Memory
+	away atomic.Bool
 }
 
-func newShared() *shared { return &shared{memory: newMemory()} }
+func newShared() *shared { return &shared{Memory: kv.NewMemory()} }
 
-func (s *shared) Commit(ctx context.Context, t Txn) (Outcome, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.away {
-		return Outcome{}, context.DeadlineExceeded
+func (s *shared) Commit(ctx context.Context, t kv.Txn) (kv.Outcome, error) {
+	if s.away.Load() {
+		return kv.Outcome{}, context.DeadlineExceeded
 	}
-	return s.memory.commit(t), ctx.Err()
-}
-
-func (s *shared) Watch(ctx context.Context, prefix string) <-chan Change {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var mu sync.Mutex
-	queue := []Change{s.memory.whole().below(prefix)}
-	news := make(chan struct{}, 1)
-	s.memory.watchers = append(s.memory.watchers, func(c Change) {
-		mu.Lock()
-		queue = append(queue, c.below(prefix))
-		mu.Unlock()
-		select {
-		case news <- struct{}{}:
-		default:
-		}
-	})
-	out := make(chan Change)
-	go func() {
-		defer close(out)
-		for {
-			mu.Lock()
-			next := queue
-			queue = nil
-			mu.Unlock()
-			for _, c := range next {
-				select {
-				case out <- c:
-				case <-ctx.Done():
-					return
-				}
-			}
-			select {
-			case <-news:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
+	return s.Memory.Commit(ctx, t)
 }
 
 // bridges are the addresses of a node.
@@ -104,12 +63,12 @@ type running struct {
 	stop func()
 }
 
-func start(t *testing.T, store Store, node string, segments []Segment) *running {
+func start(t *testing.T, store kv.Store, node string, segments []Segment) *running {
 	t.Helper()
 	return startOn(t, store, node, node, segments)
 }
 
-func startOn(t *testing.T, store Store, machine, node string, segments []Segment) *running {
+func startOn(t *testing.T, store kv.Store, machine, node string, segments []Segment) *running {
 	t.Helper()
 	r := &running{bridges: &bridges{}}
 	r.Gateway = New(Config{
@@ -194,10 +153,7 @@ func TestGateways(t *testing.T) {
 		}
 	}
 	n1.stop()
-	store.mu.Lock()
-	_, there := store.memory.records["nodes/n1"]
-	store.mu.Unlock()
-	if there {
+	if left := <-store.Watch(t.Context(), nodesPrefix+"n1"); len(left.Records) > 0 {
 		t.Error("n1 has left, and its session is there")
 	}
 
@@ -208,9 +164,7 @@ func TestGateways(t *testing.T) {
 		t.Errorf("report: %+v", report)
 	}
 
-	store.mu.Lock()
-	store.away = true
-	store.mu.Unlock()
+	store.away.Store(true)
 	eventually(t, func() error {
 		if held := len(n3.snapshot()); held > 0 {
 			return fmt.Errorf("without a store %d are held", held)
@@ -221,9 +175,7 @@ func TestGateways(t *testing.T) {
 		}
 		return nil
 	})
-	store.mu.Lock()
-	store.away = false
-	store.mu.Unlock()
+	store.away.Store(false)
 	eventually(t, onceEach(segments, n3))
 }
 
@@ -304,7 +256,7 @@ func TestTiming(t *testing.T) {
 // What cannot be read is nobody's: no key of the store stops an agent.
 func TestRecordsThatCannotBeRead(t *testing.T) {
 	v := newView()
-	v.apply(Change{Revision: 9, Whole: true, Records: []Record{
+	v.apply(kv.Change{Revision: 9, Whole: true, Records: []kv.Record{
 		{Key: "gateways/blue", Value: []byte("{"), Created: 3, Modified: 4},
 		{Key: "nodes/n1", Value: []byte(`[]`), Created: 3, Modified: 4},
 		{Key: "guests/n1", Value: nil, Created: 3, Modified: 4},

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // The keys, below the prefix that the store is opened with.
@@ -49,12 +51,12 @@ type wish struct {
 
 // Drain is the transaction by which no gateway is to be on a node any more, or
 // may be again.
-func Drain(node string, drained bool) Txn {
-	var value []byte
+func Drain(node string, drained bool) kv.Txn {
+	key := drainedPrefix + node
 	if drained {
-		value = []byte("{}")
+		return kv.Txn{Then: []kv.Operation{kv.Put(key, []byte("{}"))}}
 	}
-	return Txn{Then: []Operation{{drainedPrefix + node, value}}}
+	return kv.Txn{Then: []kv.Operation{kv.Delete(key)}}
 }
 
 func encode(v any) []byte {
@@ -101,7 +103,7 @@ func newView() *view {
 }
 
 // apply takes in a change. It tells whether anything but beats has changed.
-func (v *view) apply(c Change, now time.Duration) (news bool) {
+func (v *view) apply(c kv.Change, now time.Duration) (news bool) {
 	if c.Revision < v.revision && !c.Whole {
 		return false
 	}
@@ -147,7 +149,7 @@ func (v *view) forget(key string) {
 
 // note takes in a record. What cannot be read counts as the zero value: a
 // holder or a node without a session, which is as good as none.
-func (v *view) note(r Record, now time.Duration) (news bool) {
+func (v *view) note(r kv.Record, now time.Duration) (news bool) {
 	kind, name := splitKey(r.Key)
 	switch kind {
 	case nodesPrefix:
@@ -175,7 +177,7 @@ func splitKey(key string) (kind, name string) {
 	return key[:i], key[i:]
 }
 
-func decode[T any](r Record) entry[T] {
+func decode[T any](r kv.Record) entry[T] {
 	e := entry[T]{created: r.Created, modified: r.Modified}
 	var value T
 	if json.Unmarshal(r.Value, &value) == nil {

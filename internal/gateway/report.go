@@ -11,6 +11,7 @@ import (
 const (
 	ConditionStoreAway = "gateway-store-away"
 	ConditionNoNode    = "gateway-no-node"
+	ConditionNotTaken  = "gateway-not-taken"
 	ConditionAddress   = "gateway-address"
 	ConditionNameTwice = "gateway-name-twice"
 )
@@ -85,6 +86,9 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 				Text: "no node can hold the segment's gateway: all that take part are dead or drained; frond undrain one",
 			})
 		}
+		if text := a.notTaken(s.Name, now); text != "" {
+			list = append(list, status.Condition{Name: ConditionNotTaken, Subject: s.Name, Severity: status.Failure, Text: text})
+		}
 	}
 	if a.isDoubled(now) {
 		list = append(list, status.Condition{
@@ -98,7 +102,7 @@ func (a *agent) conditions(now time.Duration) []status.Condition {
 			Text: fmt.Sprintf("the store did not take a beat for %s: this node holds no elected gateway until it does; see frond store status", a.timing.Lease),
 		})
 	}
-	if err := a.kernel.failed; err != nil {
+	if err := a.kernel.Failed(); err != nil {
 		list = append(list, status.Condition{
 			Name: ConditionAddress, Subject: a.node, Severity: status.Failure,
 			Text: "addresses of elected gateways cannot be set: " + err.Error(),

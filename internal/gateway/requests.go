@@ -4,12 +4,14 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // request is a transaction that the agent wants, and what it is for.
 type request struct {
 	kind     kind
-	txn      Txn
+	txn      kv.Txn
 	beat     int64
 	session  int64
 	adopts   bool
@@ -59,9 +61,9 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 	}
 	key := nodesPrefix + a.node
 	r := request{kind: beats, session: s.id}
-	condition := same(key, s.id)
+	condition := kv.Same(key, s.id)
 	if s.id == 0 {
-		if a.kernel.known && len(a.kernel.names) > 0 || s.pending > 0 {
+		if a.kernel.Known() && !a.kernel.Empty() || s.pending > 0 {
 			return request{}, false // what the last session held has to go first
 		}
 		own, there := a.view.beats[a.node]
@@ -69,12 +71,12 @@ func (a *agent) keepAlive(now time.Duration) (request, bool) {
 			return a.endOther(own, now)
 		}
 		r.kind, r.adopts, r.session = registers, own.modified != 0, own.created
-		condition = unchanged(key, own.modified)
+		condition = kv.Unchanged(key, own.modified)
 	}
 	r.beat = s.send(now, a.timing.Renew)
-	r.txn = Txn{
-		If:   []Condition{condition},
-		Then: []Operation{{key, encode(beat{Run: a.run, Machine: a.machine, Beat: r.beat, Leaving: a.leaving})}},
+	r.txn = kv.Txn{
+		If:   []kv.Condition{condition},
+		Then: []kv.Operation{kv.Put(key, encode(beat{Run: a.run, Machine: a.machine, Beat: r.beat, Leaving: a.leaving}))},
 	}
 	return r, true
 }
@@ -86,9 +88,9 @@ func (a *agent) endOther(own entry[beat], now time.Duration) (request, bool) {
 		return request{}, false
 	}
 	a.busy = true
-	return request{kind: ends, txn: Txn{
-		If:   []Condition{unchanged(nodesPrefix+a.node, own.modified)},
-		Then: []Operation{{nodesPrefix + a.node, nil}},
+	return request{kind: ends, txn: kv.Txn{
+		If:   []kv.Condition{kv.Unchanged(nodesPrefix+a.node, own.modified)},
+		Then: []kv.Operation{kv.Delete(nodesPrefix + a.node)},
 	}}, true
 }
 
@@ -96,7 +98,7 @@ func (a *agent) endOther(own entry[beat], now time.Duration) (request, bool) {
 func (a *agent) handOver(time.Duration) (request, bool) {
 	r := request{kind: hands}
 	for _, segment := range a.handing {
-		if a.kernel.names[segment] || !a.kernel.known {
+		if !a.kernel.Gone(segment) {
 			return request{}, false
 		}
 	}
@@ -108,10 +110,10 @@ func (a *agent) handOver(time.Duration) (request, bool) {
 		}
 		r.segments = append(r.segments, segment)
 		r.txn.If = append(r.txn.If,
-			unchanged(gatewaysPrefix+segment, t.modified), same(nodesPrefix+heir.Node, heir.Session))
+			kv.Unchanged(gatewaysPrefix+segment, t.modified), kv.Same(nodesPrefix+heir.Node, heir.Session))
 		r.txn.Then = append(r.txn.Then,
-			Operation{gatewaysPrefix + segment, encode(a.succeed(t, heir.Node, heir.Session, a.choice[segment].Why))},
-			Operation{wishesPrefix + segment, nil})
+			kv.Put(gatewaysPrefix+segment, encode(a.succeed(t, heir.Node, heir.Session, a.choice[segment].Why))),
+			kv.Delete(wishesPrefix+segment))
 	}
 	a.handing = nil
 	return r, len(r.segments) > 0
@@ -128,12 +130,12 @@ func (a *agent) succeed(t entry[tenure], node string, session int64, why string)
 // surrender gives back what the document no longer has this node hold.
 func (a *agent) surrender(time.Duration) (request, bool) {
 	return a.batch(surrender, func(segment string, t entry[tenure]) bool {
-		return a.isMine(t) && !a.takesPart(segment) && a.kernel.known && !a.kernel.names[segment]
+		return a.isMine(t) && !a.takesPart(segment) && a.kernel.Gone(segment)
 	}, func(r *request, segment string, t entry[tenure]) {
 		a.released[segment] = t.modified
-		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))
+		r.txn.If = append(r.txn.If, kv.Unchanged(gatewaysPrefix+segment, t.modified))
 		// The term stays, so that the next one's is higher.
-		r.txn.Then = append(r.txn.Then, Operation{gatewaysPrefix + segment, encode(tenure{Term: t.value.Term, Since: a.wall()})})
+		r.txn.Then = append(r.txn.Then, kv.Put(gatewaysPrefix+segment, encode(tenure{Term: t.value.Term, Since: a.wall()})))
 	})
 }
 
@@ -144,7 +146,7 @@ func (a *agent) surrender(time.Duration) (request, bool) {
 // Who has not seen its own beats of late knows nothing of others': after the
 // store was away, everybody gets the time for a beat.
 func (a *agent) endDead(now time.Duration) (request, bool) {
-	if now-a.visible > 3*a.timing.Renew || now < a.steady+2*a.timing.Renew {
+	if !a.isVisible(now) || now < a.steady+2*a.timing.Renew {
 		return request{}, false
 	}
 	for _, node := range slices.Sorted(maps.Keys(a.view.seen)) {
@@ -152,9 +154,9 @@ func (a *agent) endDead(now time.Duration) (request, bool) {
 		if node == a.node || now < s.at+a.timing.Lease {
 			continue
 		}
-		return request{kind: ends, txn: Txn{
-			If:   []Condition{unchanged(nodesPrefix+node, s.modified)},
-			Then: []Operation{{nodesPrefix + node, nil}},
+		return request{kind: ends, txn: kv.Txn{
+			If:   []kv.Condition{kv.Unchanged(nodesPrefix+node, s.modified)},
+			Then: []kv.Operation{kv.Delete(nodesPrefix + node)},
 		}}, true
 	}
 	return request{}, false
@@ -172,16 +174,13 @@ func (a *agent) take(now time.Duration) (request, bool) {
 			continue
 		}
 		r.segments = append(r.segments, segment)
-		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))
-		r.txn.Then = append(r.txn.Then, Operation{
-			gatewaysPrefix + segment,
-			encode(a.succeed(t, a.node, a.session.id, a.choice[segment].Why)),
-		})
+		r.txn.If = append(r.txn.If, kv.Unchanged(gatewaysPrefix+segment, t.modified))
+		r.txn.Then = append(r.txn.Then, kv.Put(gatewaysPrefix+segment, encode(a.succeed(t, a.node, a.session.id, a.choice[segment].Why))))
 		if len(r.segments) == batchSize {
 			break
 		}
 	}
-	r.txn.If = append(r.txn.If, same(nodesPrefix+a.node, a.session.id))
+	r.txn.If = append(r.txn.If, kv.Same(nodesPrefix+a.node, a.session.id))
 	return r, len(r.segments) > 0
 }
 
@@ -193,8 +192,8 @@ func (a *agent) reclaim(time.Duration) (request, bool) {
 		return a.isMine(t) && released && revision == t.modified &&
 			a.takesPart(segment) && !slices.Contains(a.handing, segment)
 	}, func(r *request, segment string, t entry[tenure]) {
-		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))
-		r.txn.Then = append(r.txn.Then, Operation{gatewaysPrefix + segment, encode(t.value)})
+		r.txn.If = append(r.txn.If, kv.Unchanged(gatewaysPrefix+segment, t.modified))
+		r.txn.Then = append(r.txn.Then, kv.Put(gatewaysPrefix+segment, encode(t.value)))
 	})
 }
 
@@ -227,13 +226,13 @@ func (a *agent) wish(now time.Duration) (request, bool) {
 			continue
 		}
 		r.segments = append(r.segments, segment)
-		r.txn.If = append(r.txn.If, unchanged(gatewaysPrefix+segment, t.modified))
-		r.txn.Then = append(r.txn.Then, Operation{wishesPrefix + segment, mine})
+		r.txn.If = append(r.txn.If, kv.Unchanged(gatewaysPrefix+segment, t.modified))
+		r.txn.Then = append(r.txn.Then, kv.Put(wishesPrefix+segment, mine))
 		if len(r.segments) == batchSize {
 			break
 		}
 	}
-	r.txn.If = append(r.txn.If, same(nodesPrefix+a.node, a.session.id))
+	r.txn.If = append(r.txn.If, kv.Same(nodesPrefix+a.node, a.session.id))
 	return r, len(r.segments) > 0
 }
 
@@ -257,8 +256,8 @@ func (a *agent) unwish(time.Duration) (request, bool) {
 			continue
 		}
 		r.segments = append(r.segments, segment)
-		r.txn.If = append(r.txn.If, unchanged(wishesPrefix+segment, w.modified))
-		r.txn.Then = append(r.txn.Then, Operation{wishesPrefix + segment, nil})
+		r.txn.If = append(r.txn.If, kv.Unchanged(wishesPrefix+segment, w.modified))
+		r.txn.Then = append(r.txn.Then, kv.Delete(wishesPrefix+segment))
 		if len(r.segments) == batchSize {
 			break
 		}
@@ -273,14 +272,14 @@ func (a *agent) countGuests(now time.Duration) (request, bool) {
 		return request{}, false
 	}
 	a.guestsAt = now
-	return request{kind: counts, txn: Txn{
-		If:   []Condition{same(nodesPrefix+a.node, a.session.id)},
-		Then: []Operation{{guestsPrefix + a.node, encode(a.guests)}},
+	return request{kind: counts, txn: kv.Txn{
+		If:   []kv.Condition{kv.Same(nodesPrefix+a.node, a.session.id)},
+		Then: []kv.Operation{kv.Put(guestsPrefix+a.node, encode(a.guests))},
 	}}, true
 }
 
 // answered takes in what became of a request.
-func (a *agent) answered(r request, o Outcome, err error, now time.Duration) {
+func (a *agent) answered(r request, o kv.Outcome, err error, now time.Duration) {
 	if r.kind == beats || r.kind == registers {
 		a.session.pending--
 		a.answeredBeat(r, o, err, now)
@@ -294,7 +293,7 @@ func (a *agent) answered(r request, o Outcome, err error, now time.Duration) {
 	a.behind = o.Revision
 }
 
-func (a *agent) answeredBeat(r request, o Outcome, err error, now time.Duration) {
+func (a *agent) answeredBeat(r request, o kv.Outcome, err error, now time.Duration) {
 	s := &a.session
 	if err != nil {
 		return // a later beat, or the watch, tells

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"frond/internal/kv"
 )
 
 // world is a fabric in virtual time: nodes that run agents, kernels that count
@@ -20,7 +22,7 @@ type world struct {
 	random    *rand.Rand
 	now       time.Duration
 	timing    Timing
-	store     *memory
+	store     *kv.Records
 	away      bool // the store answers nobody
 	nodes     []*machine
 	segments  []Segment
@@ -69,6 +71,7 @@ type machine struct {
 	alive    bool
 	on       bool // the machine itself: its kernel too
 	frozen   time.Duration
+	refusing time.Duration // until when its kernel removes nothing
 	isolated bool
 	inbox    []func()                 // what the agent has not looked at yet
 	kernel   map[string]time.Duration // addresses, and when the kernel removes them
@@ -83,7 +86,7 @@ type machine struct {
 func newWorld(seed uint64, nodes, segments int) *world {
 	w := &world{
 		random: rand.New(rand.NewPCG(seed, 7)), timing: DefaultTiming,
-		store: newMemory(), lateness: DefaultTiming.Slack, stumble: time.Second, slow: 15 * time.Millisecond,
+		store: kv.NewRecords(), lateness: DefaultTiming.Slack, stumble: time.Second, slow: 15 * time.Millisecond,
 		gaps: make(map[string]time.Duration), free: make(map[string]time.Duration),
 	}
 	var names []string
@@ -101,7 +104,7 @@ func newWorld(seed uint64, nodes, segments int) *world {
 		w.nodes = append(w.nodes, m)
 		m.start()
 	}
-	w.store.watchers = append(w.store.watchers, w.tell)
+	w.store.Follow(w.tell)
 	return w
 }
 
@@ -156,11 +159,11 @@ func (m *machine) watch() {
 			return
 		}
 		m.lastWay = m.w.now
-		m.deliver(m.w.store.whole(), watching)
+		m.deliver(m.w.store.Whole(), watching)
 	})
 }
 
-func (m *machine) deliver(c Change, watching int) {
+func (m *machine) deliver(c kv.Change, watching int) {
 	m.lastWay = max(m.lastWay+1, m.w.now+m.w.delay())
 	m.w.later(m.lastWay-m.w.now, func() {
 		if m.watching != watching {
@@ -175,7 +178,7 @@ func (m *machine) deliver(c Change, watching int) {
 }
 
 // tell hands a change to all that watch.
-func (w *world) tell(c Change) {
+func (w *world) tell(c kv.Change) {
 	for _, m := range w.nodes {
 		if m.alive && m.lastWay > 0 {
 			m.deliver(c, m.watching)
@@ -196,7 +199,7 @@ var errLost = errors.New("no answer")
 func (m *machine) send(r request) {
 	w, a := m.w, m.agent
 	answered := false
-	answer := func(o Outcome, err error) {
+	answer := func(o kv.Outcome, err error) {
 		if !answered && m.agent == a {
 			answered = true
 			m.receive(func() { a.answered(r, o, err, m.clock()) })
@@ -206,7 +209,7 @@ func (m *machine) send(r request) {
 		if !m.reachable() {
 			return
 		}
-		o := w.store.commit(r.txn)
+		o := w.store.Commit(r.txn)
 		if o.Done && r.kind != beats {
 			w.logf("%s: %s %v → %d", m.name, r.kind, r.segments, o.Revision)
 		}
@@ -216,7 +219,7 @@ func (m *machine) send(r request) {
 			}
 		})
 	})
-	w.later(2*w.timing.Renew, func() { answer(Outcome{}, errLost) })
+	w.later(2*w.timing.Renew, func() { answer(kv.Outcome{}, errLost) })
 }
 
 // run lets the agent look at what has come, and do what it wants.
@@ -234,10 +237,10 @@ func (m *machine) run() {
 	if list, due := a.due(m.clock()); due {
 		if m.w.stumble > 0 && m.w.random.IntN(40) == 0 {
 			m.freezeFor(time.Duration(m.w.random.Int64N(int64(m.w.stumble))))
-			m.inbox = append(m.inbox, func() { a.acknowledge(list, m.set(list), m.clock()) })
+			m.inbox = append(m.inbox, func() { a.kernel.Acknowledge(list, m.set(list), m.clock()) })
 			return
 		}
-		a.acknowledge(list, m.set(list), m.clock())
+		a.kernel.Acknowledge(list, m.set(list), m.clock())
 	}
 	if m.w.forgetful && len(a.handing) == 0 {
 		clear(a.released)
@@ -250,14 +253,26 @@ func (m *machine) run() {
 
 func (m *machine) freezeFor(d time.Duration) { m.frozen = max(m.frozen, m.w.now+d) }
 
-// set is the kernel's part.
+var errRefused = errors.New("refused")
+
+// set is the kernel's part. Now and then it refuses something: before it was
+// done, after, or what was to come.
 func (m *machine) set(list []Holding) error {
-	if m.w.random.IntN(200) == 0 {
-		return errors.New("refused")
+	refusal := m.w.random.IntN(100)
+	if refusal == 0 {
+		return errRefused
+	}
+	var result error
+	if refusal == 1 {
+		result = errRefused
 	}
 	named := make(map[string]bool)
 	for _, h := range list {
 		named[h.Segment] = true
+		if _, held := m.kernel[h.Segment]; refusal == 2 && !held {
+			result = &NotAdded{errRefused}
+			continue
+		}
 		if h.Lifetime > 0 && (m.w.careless || m.clock() <= h.Before) {
 			late := time.Duration(m.w.random.Int64N(int64(m.w.lateness)))
 			if _, held := m.kernel[h.Segment]; !held {
@@ -267,13 +282,16 @@ func (m *machine) set(list []Holding) error {
 			m.kernel[h.Segment] = m.w.now + h.Lifetime + late
 		}
 	}
+	if m.w.now < m.refusing {
+		return errRefused
+	}
 	for segment := range m.kernel {
 		if !named[segment] {
 			m.w.logf("%s: has no longer %s", m.name, segment)
 			delete(m.kernel, segment)
 		}
 	}
-	return nil
+	return result
 }
 
 const tick = time.Millisecond * 2
@@ -314,7 +332,7 @@ func (w *world) holders(segment string) []string {
 // check asserts what has to hold at every moment.
 func (w *world) check() {
 	for _, m := range w.nodes {
-		if !m.alive || m.isolated || w.now < m.frozen || w.away {
+		if !m.alive || m.isolated || w.now < m.frozen || w.now < m.refusing || w.away {
 			w.whole = w.now
 		}
 	}
@@ -349,7 +367,7 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) fault() {
 	m := w.nodes[w.random.IntN(len(w.nodes))]
 	span := time.Duration(w.random.Int64N(int64(6 * time.Second)))
-	switch w.random.IntN(9) {
+	switch w.random.IntN(10) {
 	case 0:
 		w.logf("kill %s", m.name)
 		m.kill()
@@ -357,6 +375,9 @@ func (w *world) fault() {
 	case 1:
 		w.logf("restart %s", m.name)
 		m.kill()
+		if w.random.IntN(2) == 0 { // whoever comes next is ready when it is back
+			w.drain(m)
+		}
 		w.later(span/20, m.restart)
 	case 2:
 		w.logf("freeze %s for %s", m.name, span)
@@ -378,25 +399,33 @@ func (w *world) fault() {
 	case 6:
 		m.wallStep += time.Duration(w.random.Int64N(int64(2*time.Hour))) - time.Hour
 	case 7:
-		key := drainedPrefix + m.name
-		if _, drained := w.store.records[key]; drained {
+		if _, drained := w.store.Get(drainedPrefix + m.name); drained {
 			w.logf("undrain %s", m.name)
-			w.store.commit(Txn{Then: []Operation{{key, nil}}})
+			w.store.Commit(Drain(m.name, false))
 			return
 		}
-		if w.drained() == len(w.nodes)-1 {
-			return // somebody has to be left
-		}
-		w.logf("drain %s", m.name)
-		w.store.commit(Txn{Then: []Operation{{key, []byte("{}")}}})
+		w.drain(m)
 	case 8:
 		m.agent.guests = map[string]int{"s3": w.random.IntN(20)}
+	case 9:
+		w.logf("the kernel of %s refuses for %s", m.name, span/2)
+		m.refusing = w.now + span/2
+		w.store.Commit(Drain(m.name, false)) // so that something comes, and goes
+		w.later(span/4, func() { w.drain(m) })
+	}
+}
+
+// drain drains a node, if another one is left.
+func (w *world) drain(m *machine) {
+	if w.drained() < len(w.nodes)-1 {
+		w.logf("drain %s", m.name)
+		w.store.Commit(Drain(m.name, true))
 	}
 }
 
 func (w *world) drained() (n int) {
 	for _, m := range w.nodes {
-		if _, drained := w.store.records[drainedPrefix+m.name]; drained {
+		if _, drained := w.store.Get(drainedPrefix + m.name); drained {
 			n++
 		}
 	}
@@ -502,7 +531,7 @@ func TestOutages(t *testing.T) {
 		{"frozen", 2 * time.Second, func(m *machine) { m.freezeFor(time.Hour) }},
 		{"powered off", 2 * time.Second, func(m *machine) { m.kill(); m.on = false; clear(m.kernel) }},
 		{"drained", 50 * time.Millisecond, func(m *machine) {
-			m.w.store.commit(Txn{Then: []Operation{{drainedPrefix + m.name, []byte("{}")}}})
+			m.w.store.Commit(Drain(m.name, true))
 		}},
 		{"leaving", 50 * time.Millisecond, func(m *machine) { m.agent.leave() }},
 		{"restarted", 100 * time.Millisecond, func(m *machine) { m.kill(); m.w.later(300*time.Millisecond, m.restart) }},

@@ -47,6 +47,10 @@ func (t Timing) Validate() error {
 	return nil
 }
 
+// Lasts tells that a lease lasts that counts from when something was sent: that
+// its node may hold gateways.
+func (t Timing) Lasts(sent, now time.Duration) bool { return now < sent+t.Lease-t.Margin }
+
 // Lifetime is what an address may be given at a moment (valid_lft, whole
 // seconds), and until when it may be given just that. 0 is none.
 func (t Timing) Lifetime(sent, now time.Duration) (lifetime, before time.Duration) {

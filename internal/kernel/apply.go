@@ -113,15 +113,7 @@ func (a *application) index(i int, name string) (uint32, bool) {
 
 // flush sends what is pending.
 func (a *application) flush() {
-	refused, err := a.conn.execute(&a.batch)
-	for message, i := range a.pending {
-		if err != nil && refused[message] == nil {
-			a.fail(i, err) // not known to be done: tried again
-			continue
-		}
-		a.fail(i, refused[message])
-	}
-	a.batch.reset()
+	a.conn.flush(&a.batch, a.pending, a.fail)
 	a.pending = a.pending[:0]
 }
 

@@ -113,6 +113,20 @@ func (c *conn) execute(b *batch) (map[int]error, error) {
 	}
 }
 
+// flush executes a batch and empties it. What became of each message is told for
+// the operation that it is of.
+func (c *conn) flush(b *batch, operations []int, tell func(operation int, err error)) {
+	refused, err := c.execute(b)
+	for message, i := range operations {
+		if err != nil && refused[message] == nil {
+			tell(i, err) // not known to be done: tried again
+			continue
+		}
+		tell(i, refused[message])
+	}
+	b.reset()
+}
+
 // errInterrupted tells that a dump is no consistent picture (NLM_F_DUMP_INTR).
 var errInterrupted = errors.New("the kernel's table changed during each of many dumps")
 

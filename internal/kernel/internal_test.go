@@ -22,18 +22,8 @@ import (
 
 // Lost notifications are made up for by looking again.
 func TestNotificationsAreLost(t *testing.T) {
-	name := fmt.Sprintf("kernel-%d-lost", os.Getpid())
-	if err := netns.Create(name); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := netns.Delete(name); err != nil {
-			t.Error(err)
-		}
-	}()
-	k := openNamed(t, name)
-	defer func() { _ = k.Close() }()
-	socket, err := k.subscribe()
+	k, name := openAlone(t, "lost")
+	socket, err := k.subscribe(notificationFilter, watchedGroups)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,22 +75,31 @@ func TestNotificationsAreLost(t *testing.T) {
 	}
 }
 
-func openNamed(t *testing.T, name string) *Kernel {
+// openAlone is a kernel with a namespace of its own, until the test ends.
+func openAlone(t *testing.T, purpose string) (k *Kernel, name string) {
 	t.Helper()
+	name = fmt.Sprintf("kernel-%d-%s", os.Getpid(), purpose)
+	if err := netns.Create(name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := netns.Delete(name); err != nil {
+			t.Error(err)
+		}
+	})
 	ns, err := netns.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = ns.Close() }()
-	var k *Kernel
-	err = ns.Do(func() error {
+	if err := ns.Do(func() (err error) {
 		k, err = New(slog.New(slog.DiscardHandler))
 		return err
-	})
-	if err != nil {
+	}); err != nil {
 		t.Fatal(err)
 	}
-	return k
+	t.Cleanup(func() { _ = k.Close() })
+	return k, name
 }
 
 func TestNotificationFilter(t *testing.T) {

@@ -3,14 +3,12 @@ package kernel
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"frond/internal/dataplane"
-	"frond/internal/netns"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,17 +16,7 @@ import (
 // Lost notifications of guests are made up for by reading everything.
 func TestGuestsNotificationsAreLost(t *testing.T) {
 	const guests = 2000
-	name := fmt.Sprintf("kernel-%d-lostguests", os.Getpid())
-	if err := netns.Create(name); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := netns.Delete(name); err != nil {
-			t.Error(err)
-		}
-	}()
-	k := openNamed(t, name)
-	defer func() { _ = k.Close() }()
+	k, name := openAlone(t, "lostguests")
 	ctx, cancel := context.WithCancel(t.Context())
 	watch, err := k.WatchOverlay(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ type OverlayWatch struct {
 // fewer, never old ones. The watch ends with ctx, or when the kernel can no
 // longer be heard, which is logged.
 func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
-	socket, err := k.subscribeOverlay()
+	socket, err := k.subscribe(overlayFilter, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH})
 	if err != nil {
 		return nil, fmt.Errorf("watch segments: %w", err)
 	}
@@ -84,45 +84,6 @@ func signal(c chan<- struct{}) {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-func (k *Kernel) subscribeOverlay() (*os.File, error) {
-	var fd int
-	err := k.inside(func() (err error) {
-		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	socket := os.NewFile(uintptr(fd), "rtnetlink")
-	if err := k.listenOverlay(fd); err != nil {
-		_ = socket.Close()
-		return nil, err
-	}
-	return socket, nil
-}
-
-func (k *Kernel) listenOverlay(fd int) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
-		return fmt.Errorf("set the receive buffer (CAP_NET_ADMIN is needed): %w", err)
-	}
-	filter, err := overlayFilter(k.ports)
-	if err != nil {
-		return err
-	}
-	if err := attachFilter(fd, filter); err != nil {
-		return fmt.Errorf("attach the filter: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	for _, group := range []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
-			return fmt.Errorf("join rtnetlink group %d: %w", group, err)
-		}
-	}
-	return nil
 }
 
 // Offsets of struct ndmsg's members in a notification.

@@ -12,6 +12,7 @@ import (
 
 	"frond/internal/dataplane"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +32,7 @@ var watchedGroups = []int{
 // The kernel removes nexthop objects over a link that goes down without a
 // word: LinksChanged.Down stands for that.
 func (k *Kernel) Watch(ctx context.Context) (<-chan dataplane.Event, error) {
-	socket, err := k.subscribe()
+	socket, err := k.subscribe(notificationFilter, watchedGroups)
 	if err != nil {
 		return nil, fmt.Errorf("watch the kernel: %w", err)
 	}
@@ -45,8 +46,9 @@ func (k *Kernel) Watch(ctx context.Context) (<-chan dataplane.Event, error) {
 	return events, nil
 }
 
-// subscribe opens a socket that is told of what others change.
-func (k *Kernel) subscribe() (*os.File, error) {
+// subscribe opens a socket that is told of what others change in the groups, as
+// far as the filter lets it through.
+func (k *Kernel) subscribe(filter func(ports []uint32) ([]bpf.RawInstruction, error), groups []int) (*os.File, error) {
 	var fd int
 	err := k.inside(func() (err error) {
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
@@ -56,20 +58,22 @@ func (k *Kernel) subscribe() (*os.File, error) {
 		return nil, err
 	}
 	socket := os.NewFile(uintptr(fd), "rtnetlink")
-	if err := k.listen(fd); err != nil {
+	program, err := filter(k.ports)
+	if err == nil {
+		err = listen(fd, program, groups)
+	}
+	if err != nil {
 		_ = socket.Close()
 		return nil, err
 	}
 	return socket, nil
 }
 
-func (k *Kernel) listen(fd int) error {
+// listen has a socket be told of what happens in the groups. The filter is there
+// before anything can come.
+func listen(fd int, filter []bpf.RawInstruction, groups []int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer); err != nil {
 		return fmt.Errorf("set the receive buffer (CAP_NET_ADMIN is needed): %w", err)
-	}
-	filter, err := notificationFilter(k.ports)
-	if err != nil {
-		return err
 	}
 	if err := attachFilter(fd, filter); err != nil {
 		return fmt.Errorf("attach the filter: %w", err)
@@ -77,9 +81,8 @@ func (k *Kernel) listen(fd int) error {
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	for _, group := range watchedGroups {
-		err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
-		if err != nil {
+	for _, group := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group); err != nil {
 			return fmt.Errorf("join rtnetlink group %d: %w", group, err)
 		}
 	}

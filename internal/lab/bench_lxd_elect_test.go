@@ -5,25 +5,7 @@ import (
 	"time"
 
 	"frond/internal/api"
-	"frond/internal/probe"
 )
-
-// outThroughGateway is less traffic than throughGateway: LXD's members are on
-// the same two processors.
-func (w *world) outThroughGateway(guest string) func() probe.Result {
-	w.t.Helper()
-	g, err := w.Guest(guest)
-	must(w.t, err)
-	ns, err := w.Host(guest)
-	must(w.t, err)
-	w.t.Cleanup(func() { must(w.t, ns.Close()) })
-	p, err := probe.Start(w.t.Context(), probe.Config{
-		From: ns, To: w.namespace("spine1"), FromAddr: g.Address.Addr(), ToAddr: w.node("spine1").Loopback,
-		Flows: 1, Rate: 500,
-	})
-	must(w.t, err)
-	return p.Stop
-}
 
 // elected waits until the agent of a node other than that one takes itself for
 // the database's leader, and tells when.
@@ -57,7 +39,7 @@ func BenchmarkElectedByLXD(b *testing.B) {
 				before := w.settled()
 				guest := w.guestOn(before, false)
 				w.reachesOut(guest)
-				stop := w.outThroughGateway(guest)
+				stop := w.throughGateway(guest, 1, 500) // LXD's members are on the same processors
 				time.Sleep(200 * time.Millisecond)
 				start := time.Now()
 				f.do(w, before)

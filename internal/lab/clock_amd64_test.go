@@ -37,7 +37,7 @@ func TestElectedClock(t *testing.T) {
 	before := holder.one(t, 20*time.Second)
 	guest := w.guestOn(before, false)
 	w.reachesOut(guest)
-	moves, lossless := holder.handovers(), w.throughGateway(guest)
+	moves, lossless := holder.handovers(), w.throughGateway(guest, 4, 1000)
 	for _, node := range []string{before, "spine1"} {
 		for _, f := range clockFaults {
 			f.do(w, node)

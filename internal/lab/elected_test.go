@@ -54,9 +54,9 @@ var faults = []fault{
 		func(w *world, node string) { must(w.t, w.Start(node)) }},
 }
 
-// throughGateway is traffic between a guest and a spine's loopback; what it
-// returns stops it.
-func (w *world) throughGateway(guest string) func() probe.Result {
+// throughGateway is traffic between a guest and a spine's loopback, so many flows
+// of so many packets a second; what it returns stops it.
+func (w *world) throughGateway(guest string, flows, rate int) func() probe.Result {
 	w.t.Helper()
 	g, err := w.Guest(guest)
 	must(w.t, err)
@@ -65,7 +65,7 @@ func (w *world) throughGateway(guest string) func() probe.Result {
 	w.t.Cleanup(func() { must(w.t, ns.Close()) })
 	p, err := probe.Start(w.t.Context(), probe.Config{
 		From: ns, To: w.namespace("spine1"), FromAddr: g.Address.Addr(), ToAddr: w.node("spine1").Loopback,
-		Flows: 4, Rate: 1000,
+		Flows: flows, Rate: rate,
 	})
 	must(w.t, err)
 	return p.Stop
@@ -231,7 +231,7 @@ func BenchmarkElected(b *testing.B) {
 				var stops []func() probe.Result
 				for _, guest := range w.guestsBesides(before) {
 					w.reachesOut(guest)
-					stops = append(stops, w.throughGateway(guest))
+					stops = append(stops, w.throughGateway(guest, 4, 1000))
 				}
 				time.Sleep(200 * time.Millisecond)
 				f.do(w, before)

@@ -26,8 +26,6 @@ import (
 // segment has a gateway. What change makes of the document is what counts.
 func outward(t testing.TB, name string, exits int, change ...func(document string) string) *world {
 	t.Helper()
-	path, err := program()
-	must(t, err)
 	topology, err := SpineLeaf(2, 2).WithExits(exits)
 	must(t, err)
 	document := string(WithSegment(Document(name, topology), topology, false))
@@ -38,23 +36,14 @@ func outward(t testing.TB, name string, exits int, change ...func(document strin
 	must(t, err)
 	topology, err = topology.WithInternet(f)
 	must(t, err)
-	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{Content: []byte(document)}, silent)
-	must(t, err)
-	w := &world{l, t}
-	t.Cleanup(func() {
-		if t.Failed() {
-			w.showLogs()
-		}
-		_, err := Down(context.Background(), name)
-		must(t, err)
-	})
+	w := raise(t, name, topology, Source{Content: []byte(document)})
 	guests, err := Guests(f, 2)
 	must(t, err)
 	for _, g := range guests {
-		must(t, l.AddGuest(t.Context(), g))
+		must(t, w.AddGuest(t.Context(), g))
 		// With a flow label of its own making, a packet carries its hash through
 		// all namespaces, and every node would choose by the same.
-		ns, err := l.Host(g.Name)
+		ns, err := w.Host(g.Name)
 		must(t, err)
 		must(t, ns.Do(func() error { return writeSysctls(map[string]string{"ipv6/auto_flowlabels": "0"}) }))
 		must(t, ns.Close())

@@ -212,7 +212,7 @@ func TestElectedByLXD(t *testing.T) {
 	t.Run("the agent starts again", func(t *testing.T) {
 		w := w.in(t)
 		before, moves := w.settled(), holder.handovers()
-		stop := w.throughGateway(w.guestOn(before, false))
+		stop := w.throughGateway(w.guestOn(before, false), 4, 1000)
 		must(t, w.Kill(t.Context(), before))
 		must(t, w.Start(before))
 		w.eventually(before, "is ready", func(s status.Snapshot) bool { return s.Ready })
@@ -259,7 +259,7 @@ func TestLXDStopsOnANode(t *testing.T) {
 	holder := w.watchHolders(electedAddress)
 	before := w.settled()
 	other := w.elsewhere(before)
-	within, out := w.guestTraffic(w.guestOn(other, true), w.guestOn(before, true)), w.throughGateway(w.guestOn(other, true))
+	within, out := w.guestTraffic(w.guestOn(other, true), w.guestOn(before, true)), w.throughGateway(w.guestOn(other, true), 4, 1000)
 	must(t, w.StopLXD(t.Context(), other))
 	time.Sleep(3 * time.Second)
 	w.nothingLost(within())

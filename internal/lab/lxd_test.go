@@ -23,8 +23,6 @@ import (
 // hypervisors is a world of three leafs with one LXD cluster, and an exit.
 func hypervisors(t testing.TB, name string) *world {
 	t.Helper()
-	path, err := program()
-	must(t, err)
 	topology, err := SpineLeaf(2, 3).WithExits(1)
 	must(t, err)
 	document := WithSegment(Document(name, topology), topology, true)
@@ -32,16 +30,7 @@ func hypervisors(t testing.TB, name string) *world {
 	must(t, err)
 	topology, err = topology.WithInternet(f)
 	must(t, err)
-	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{Content: document}, silent)
-	must(t, err)
-	w := &world{l, t}
-	t.Cleanup(func() {
-		if t.Failed() {
-			w.showLogs()
-		}
-		_, err := Down(context.Background(), name)
-		must(t, err)
-	})
+	w := raise(t, name, topology, Source{Content: document})
 	w.steady()
 	must(t, w.UpLXD(t.Context(), silent))
 	return w

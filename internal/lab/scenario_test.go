@@ -65,9 +65,15 @@ func bring(t testing.TB, name string, topology Topology, extra ...string) *world
 	if strings.Contains(document, "bgp.key") {
 		must(t, os.WriteFile(filepath.Join(dir, "bgp.key"), []byte("correct-horse\n"), 0o600))
 	}
+	return raise(t, name, topology, Source{[]byte(document), dir})
+}
+
+// raise brings up a lab of this document until the end of the test.
+func raise(t testing.TB, name string, topology Topology, document Source) *world {
+	t.Helper()
 	path, err := program()
 	must(t, err)
-	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{[]byte(document), dir}, silent)
+	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, document, silent)
 	must(t, err)
 	w := &world{l, t}
 	t.Cleanup(func() {

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,28 +19,17 @@ import (
 // the document is what counts.
 func populate(t testing.TB, name string, topology Topology, n int, change ...func(document string) string) *world {
 	t.Helper()
-	path, err := program()
-	must(t, err)
 	document := WithSegment(Document(name, topology), topology, false)
 	for _, f := range change {
 		document = []byte(f(string(document)))
 	}
-	l, err := Up(t.Context(), Lab{Name: name, Topology: topology, Binary: path}, Source{Content: document}, silent)
-	must(t, err)
-	w := &world{l, t}
-	t.Cleanup(func() {
-		if t.Failed() {
-			w.showLogs()
-		}
-		_, err := Down(context.Background(), name)
-		must(t, err)
-	})
-	f, err := l.Fabric()
+	w := raise(t, name, topology, Source{Content: document})
+	f, err := w.Fabric()
 	must(t, err)
 	guests, err := Guests(f, n)
 	must(t, err)
 	for _, g := range guests {
-		must(t, l.AddGuest(t.Context(), g))
+		must(t, w.AddGuest(t.Context(), g))
 	}
 	return w
 }

@@ -182,7 +182,7 @@ func measureLeases(b *testing.B, client *store.Client, nodes, each, window int) 
 				b.Errorf("guest %d is answered with %s", who, m.MessageType())
 			}
 		}
-		s := dhcp.New(dhcp.Config{Node: fmt.Sprint("n", i+1), Store: dhcpStore{client}, Wire: n.wire, Clock: clock}, slog.New(slog.DiscardHandler))
+		s := dhcp.New(dhcp.Config{Node: fmt.Sprint("n", i+1), Store: keysBelow{client, dhcpKeys}, Wire: n.wire, Clock: clock}, slog.New(slog.DiscardHandler))
 		servers = append(servers, s)
 		s.SetSegments([]dhcp.Segment{benchSegment()})
 		work.Go(func() { _ = s.Run(ctx) })

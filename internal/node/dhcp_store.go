@@ -2,40 +2,61 @@ package node
 
 import (
 	"context"
+	"sync"
 
-	"frond/internal/dhcp"
-	"frond/internal/store"
+	"frond/internal/kv"
 )
 
-// dhcpKeys is what the keys of guests' addresses begin with.
-const dhcpKeys = "dhcp/"
+// addressStore is where leases are: in the fabric's store, or in this node's
+// memory where the fabric has none that could keep them.
+type addressStore struct {
+	lent kv.Store
+	// reserved is where a node notes what its guests have of the addresses that
+	// the document reserves, in a fabric that lends none. Each of these is one
+	// client's alone, wherever that asks for it, so that nodes have nothing to
+	// tell each other. After a restart guests ask again and get what they had.
+	reserved kv.Store
 
-// dhcpStore is the store as guests' addresses see it: dhcp.Store.
-type dhcpStore struct{ keys keys }
-
-func (s dhcpStore) below() keysBelow { return keysBelow{s.keys, dhcpKeys} }
-
-// Commit implements dhcp.Store.
-func (s dhcpStore) Commit(ctx context.Context, t dhcp.Txn) (dhcp.Outcome, error) {
-	conditions := make([]store.Condition, len(t.If))
-	for i, c := range t.If {
-		conditions[i] = store.Condition{Key: c.Key, Modified: c.Modified}
-	}
-	operations := make([]store.Operation, len(t.Then))
-	for i, o := range t.Then {
-		operations[i] = store.Operation(o)
-	}
-	done, revision, err := s.below().Commit(ctx, conditions, operations)
-	return dhcp.Outcome{Done: done, Revision: revision}, err
+	mu       sync.Mutex
+	alone    bool          // addresses are reserved, not lent
+	replaced chan struct{} // closed, and another put in its place, when alone changes
 }
 
-// Watch implements dhcp.Store.
-func (s dhcpStore) Watch(ctx context.Context, prefix string) <-chan dhcp.Change {
-	return watchBelow(ctx, s.below(), prefix, func(u store.Update, entries []store.Entry, deleted []string) dhcp.Change {
-		c := dhcp.Change{Revision: u.Revision, Whole: u.Reset, Deleted: deleted}
-		for _, e := range entries {
-			c.Records = append(c.Records, dhcp.Record{Key: e.Key, Value: e.Value, Modified: e.Revision})
-		}
-		return c
-	})
+var _ kv.Store = (*addressStore)(nil)
+
+func newAddressStore(lent kv.Store) *addressStore {
+	return &addressStore{lent: lent, reserved: kv.NewMemory(), replaced: make(chan struct{})}
+}
+
+// SetAlone sets whether the document has addresses reserved only, and nothing
+// to keep leases in.
+func (s *addressStore) SetAlone(alone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if alone == s.alone {
+		return
+	}
+	s.alone = alone
+	close(s.replaced)
+	s.replaced = make(chan struct{})
+}
+
+func (s *addressStore) current() (kv.Store, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alone {
+		return s.reserved, s.replaced
+	}
+	return s.lent, s.replaced
+}
+
+// Commit implements kv.Store.
+func (s *addressStore) Commit(ctx context.Context, t kv.Txn) (kv.Outcome, error) {
+	store, _ := s.current()
+	return store.Commit(ctx, t)
+}
+
+// Watch implements kv.Store.
+func (s *addressStore) Watch(ctx context.Context, prefix string) <-chan kv.Change {
+	return kv.WatchEach(ctx, prefix, s.current)
 }

@@ -198,7 +198,7 @@ func (l *loop) handOver() {
 }
 
 // gatewayConditions are those that gateway.Report gives, and that of the node.
-var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionAddress, gateway.ConditionNameTwice, quorum.ConditionAway, nodeDrained}
+var gatewayConditions = []string{gateway.ConditionStoreAway, gateway.ConditionNoNode, gateway.ConditionNotTaken, gateway.ConditionAddress, gateway.ConditionNameTwice, quorum.ConditionAway, nodeDrained}
 
 // nodeDrained tells that the operator wants no elected gateways here.
 const nodeDrained = "node-drained"

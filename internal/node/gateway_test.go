@@ -21,21 +21,29 @@ import (
 	"frond/internal/status"
 )
 
-const electedDocument = `
+// twoLeafs begin a document with segments of both.
+const twoLeafs = `
 fabric: apollo
 underlay: {loopbacks: [10.0.0.0/16], ports: ["eth*"]}
 nodes:
   leaf1: {loopback: 10.0.200.1}
   leaf2: {loopback: 10.0.200.2}
 segments:
+`
+
+const electedDocument = twoLeafs + `
   blue: {vni: 100, nodes: ["leaf*"], prefix: 172.16.0.0/24, gateway: {address: 172.16.0.1, mode: elected, locality: on}}
   red: {vni: 200, nodes: ["leaf2"], prefix: 172.17.0.0/24, gateway: {address: 172.17.0.1, mode: elected}}
   green: {vni: 300, nodes: ["leaf*"], prefix: 172.18.0.0/24, gateway: {address: 172.18.0.1}}
 `
 
-func electedRig(t *testing.T) *rig {
+func electedRig(t *testing.T) *rig { return rigOf(t, electedDocument) }
+
+// rigOf is a rig that has begun with a document, as leaf1.
+func rigOf(t *testing.T, document string) *rig {
+	t.Helper()
 	r := newRig(t)
-	d := parse(t, electedDocument, "leaf1")
+	d := parse(t, document, "leaf1")
 	r.loop.plan, r.loop.document = d.plan, d.status
 	r.loop.segments.stations = evpn.New(identity(d.plan))
 	r.loop.adopted = true
@@ -162,6 +170,14 @@ func TestGatewaysInStatus(t *testing.T) {
 	r.store.report.Since = r.now // it has just begun, and is given time
 	if got := names(); !slices.Equal(got, []string{nodeDrained}) {
 		t.Errorf("conditions at the beginning %v", got)
+	}
+	r.gates.report.Conditions = []status.Condition{{Name: gateway.ConditionNotTaken, Subject: "blue", Severity: status.Failure}}
+	if got := names(); !slices.Equal(got, []string{gateway.ConditionNotTaken, nodeDrained}) {
+		t.Errorf("conditions while nobody takes it %v", got)
+	}
+	r.gates.report.Conditions = nil
+	if got := names(); !slices.Equal(got, []string{nodeDrained}) {
+		t.Errorf("conditions when somebody has %v", got)
 	}
 	if _, err := r.mayDrain("leaf9"); err == nil || err.Error() != `no node "leaf9": there are leaf1, leaf2` {
 		t.Errorf("drain of nobody: %v", err)

@@ -29,6 +29,7 @@ import (
 	"frond/internal/gateway"
 	"frond/internal/guest"
 	"frond/internal/kernel"
+	"frond/internal/kv"
 	"frond/internal/quorum"
 	"frond/internal/ra"
 	"frond/internal/status"
@@ -74,7 +75,7 @@ type Node struct {
 	kernel lookups    // set by Run before anybody can ask
 
 	first     document
-	leases    gateway.Store  // what elected gateways are kept in; set by Run before anybody can ask
+	leases    kv.Store       // what elected gateways are kept in; set by Run before anybody can ask
 	addresses guestAddresses // of guests; as before
 	quorum    quorumGateways // as before
 }
@@ -154,7 +155,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer silence()
 	silent := make(chan struct{})
 	leases := store.NewService(n.cfg.Executable, n.cfg.StoreDir, os.Stderr, n.log)
-	n.leases = gatewayStore{leases}
+	n.leases = keysBelow{leases, gatewayKeys}
 	held := newHeldByEither(target, n.log)
 	elected := gateway.New(gateway.Config{
 		Node: n.first.plan.Node.Name, Machine: machine(), Timing: gateway.DefaultTiming,
@@ -165,7 +166,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}, n.log)
 	voting.Drain(n.wasDrained())
 	n.quorum = voting
-	lease := newAddressStore(dhcpStore{leases})
+	lease := newAddressStore(keysBelow{leases, dhcpKeys})
 	addresses := dhcp.New(dhcp.Config{
 		Node: n.first.plan.Node.Name, Store: lease, Wire: guests, Clock: gateway.Boottime,
 	}, n.log)

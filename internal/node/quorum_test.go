@@ -14,22 +14,15 @@ import (
 
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
-	"frond/internal/dhcp"
-	"frond/internal/evpn"
 	"frond/internal/fabric"
 	"frond/internal/gateway"
 	"frond/internal/guest"
+	"frond/internal/kv"
 	"frond/internal/quorum"
 	"frond/internal/status"
 )
 
-const votedDocument = `
-fabric: apollo
-underlay: {loopbacks: [10.0.0.0/16], ports: ["eth*"]}
-nodes:
-  leaf1: {loopback: 10.0.200.1}
-  leaf2: {loopback: 10.0.200.2}
-segments:
+const votedDocument = twoLeafs + `
   blue: {vni: 100, nodes: ["leaf*"], prefix: 172.16.0.0/24, gateway: {address: 172.16.0.1, mode: elected, election: lxd}}
   red: {vni: 200, nodes: ["leaf*"], prefix: 172.17.0.0/24, gateway: {address: 172.17.0.1, mode: elected}}
 `
@@ -37,12 +30,7 @@ segments:
 // TestGatewaysByEither has each election know of its own gateways alone, and
 // says of both in one.
 func TestGatewaysByEither(t *testing.T) {
-	r := newRig(t)
-	d := parse(t, votedDocument, "leaf1")
-	r.loop.plan, r.loop.document = d.plan, d.status
-	r.loop.segments.stations = evpn.New(identity(d.plan))
-	r.loop.adopted = true
-	r.setLinks(link("eth1", 1))
+	r := rigOf(t, votedDocument)
 	r.heard(bgp.Converged{})
 	r.step()
 	both := []string{"leaf1", "leaf2"}
@@ -165,30 +153,36 @@ func TestDrainedIsNoted(t *testing.T) {
 // TestAddressStore keeps leases in the fabric's store, or in memory where there
 // is none, and begins with the whole after each change.
 func TestAddressStore(t *testing.T) {
-	lent := newReservedStore()
+	lent := kv.NewMemory()
 	s := newAddressStore(lent)
 	ctx, cancel := context.WithCancel(t.Context())
 	changes := s.Watch(ctx, "")
-	put := func(key string, modified int64) dhcp.Outcome {
-		o, err := s.Commit(ctx, dhcp.Txn{If: []dhcp.Condition{{Key: key, Modified: modified}}, Then: []dhcp.Operation{{Key: key, Value: []byte("x")}}})
+	put := func(key string, modified int64) kv.Outcome {
+		o, err := s.Commit(ctx, kv.Txn{If: []kv.Condition{kv.Unchanged(key, modified)}, Then: []kv.Operation{kv.Put(key, []byte("x"))}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return o
 	}
+	known, wholes := map[string]bool{}, 0
 	keys := func(want ...string) {
 		t.Helper()
-		var got []string
 		for c := range changes {
-			got = nil
-			for _, r := range c.Records {
-				got = append(got, r.Key)
+			if c.Whole {
+				wholes++
+				clear(known)
 			}
-			if slices.Sort(got); c.Whole && slices.Equal(got, want) {
+			for _, key := range c.Deleted {
+				delete(known, key)
+			}
+			for _, r := range c.Records {
+				known[r.Key] = true
+			}
+			if slices.Equal(slices.Sorted(maps.Keys(known)), want) {
 				return
 			}
 		}
-		t.Errorf("records %v, want %v", got, want)
+		t.Errorf("records %v, want %v", known, want)
 	}
 	keys()
 	if o := put("a", 0); !o.Done {
@@ -202,12 +196,15 @@ func TestAddressStore(t *testing.T) {
 	keys()
 	put("b", 0)
 	keys("b")
-	if o, err := s.Commit(ctx, dhcp.Txn{Then: []dhcp.Operation{{Key: "b"}}}); err != nil || !o.Done {
+	if o, err := s.Commit(ctx, kv.Txn{Then: []kv.Operation{kv.Delete("b")}}); err != nil || !o.Done {
 		t.Errorf("a deletion: %+v, %v", o, err)
 	}
 	keys()
 	s.SetAlone(false)
 	keys("a")
+	if wholes < 3 {
+		t.Errorf("the whole was told %d times, of three stores", wholes)
+	}
 	cancel()
 	for range changes {
 	}

@@ -2,55 +2,63 @@ package node
 
 import (
 	"context"
+	"slices"
+	"strings"
 
-	"frond/internal/store"
+	"frond/internal/kv"
 )
 
-// keys is what is used of store.Service or store.Client.
-type keys interface {
-	Commit(ctx context.Context, conditions []store.Condition, operations []store.Operation) (done bool, revision int64, err error)
-	Watch(ctx context.Context, prefix string) <-chan store.Update
-}
+// What the keys of elected gateways and those of guests' addresses begin with.
+const (
+	gatewayKeys = "gateway/"
+	dhcpKeys    = "dhcp/"
+)
 
-// keysBelow are the keys that begin with a prefix, which whoever uses them does
-// not see.
+// keysBelow are the keys of a store that begin with a prefix, which whoever uses
+// them does not see.
 type keysBelow struct {
-	keys   keys
+	store  kv.Store
 	prefix string
 }
 
-// Commit is store.Client.Commit. It changes what it is given.
-func (k keysBelow) Commit(ctx context.Context, conditions []store.Condition, operations []store.Operation) (done bool, revision int64, err error) {
-	for i := range conditions {
-		conditions[i].Key = k.prefix + conditions[i].Key
+var _ kv.Store = keysBelow{}
+
+// Commit implements kv.Store.
+func (k keysBelow) Commit(ctx context.Context, t kv.Txn) (kv.Outcome, error) {
+	t.If, t.Then = slices.Clone(t.If), slices.Clone(t.Then)
+	for i := range t.If {
+		t.If[i].Key = k.prefix + t.If[i].Key
 	}
-	for i := range operations {
-		operations[i].Key = k.prefix + operations[i].Key
+	for i := range t.Then {
+		t.Then[i].Key = k.prefix + t.Then[i].Key
 	}
-	return k.keys.Commit(ctx, conditions, operations)
+	return k.store.Commit(ctx, t)
 }
 
-// watchBelow is store.Client.Watch, with what it tells in other words.
-func watchBelow[T any](ctx context.Context, k keysBelow, prefix string, inWords func(u store.Update, entries []store.Entry, deleted []string) T) <-chan T {
-	changes := make(chan T)
-	updates := k.keys.Watch(ctx, k.prefix+prefix)
+// Watch implements kv.Store.
+func (k keysBelow) Watch(ctx context.Context, prefix string) <-chan kv.Change {
+	changes := make(chan kv.Change)
+	below := k.store.Watch(ctx, k.prefix+prefix)
 	go func() {
 		defer close(changes)
-		for u := range updates {
-			var entries []store.Entry
-			for key, e := range u.Entries {
-				e.Key = key[len(k.prefix):]
-				entries = append(entries, e)
-			}
-			var deleted []string
-			for key := range u.Deleted {
-				deleted = append(deleted, key[len(k.prefix):])
-			}
+		for c := range below {
 			select {
-			case changes <- inWords(u, entries, deleted):
+			case changes <- k.cut(c):
 			case <-ctx.Done():
 			}
 		}
 	}()
 	return changes
+}
+
+// cut is a change with the prefix taken off its keys.
+func (k keysBelow) cut(c kv.Change) kv.Change {
+	c.Records, c.Deleted = slices.Clone(c.Records), slices.Clone(c.Deleted)
+	for i := range c.Records {
+		c.Records[i].Key = strings.TrimPrefix(c.Records[i].Key, k.prefix)
+	}
+	for i := range c.Deleted {
+		c.Deleted[i] = strings.TrimPrefix(c.Deleted[i], k.prefix)
+	}
+	return c
 }

@@ -11,6 +11,7 @@ import (
 	"frond/internal/bgp"
 	"frond/internal/dataplane"
 	"frond/internal/fabric"
+	"frond/internal/secret"
 )
 
 // Plan is what the document says of one node.
@@ -18,8 +19,8 @@ type Plan struct {
 	Fabric           string
 	Node             fabric.Node
 	Nodes            []fabric.Node // of the whole fabric
-	Password         fabric.Secret // TCP-MD5 key, empty: none
-	PreviousPassword fabric.Secret // the key before it, while it is being changed
+	Password         secret.Text   // TCP-MD5 key, empty: none
+	PreviousPassword secret.Text   // the key before it, while it is being changed
 	BFD              fabric.BFD
 	Hold, Keepalive  time.Duration
 	// Originate are the prefixes announced from here: loopbacks, advertised

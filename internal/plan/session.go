@@ -21,7 +21,7 @@ func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) 
 		ASN:      p.Node.ASN,
 		RouterID: p.Node.Loopback,
 		Hostname: p.Node.Name,
-		Keys:     bgp.Keys{Current: bgp.Secret(p.Password), Previous: bgp.Secret(p.PreviousPassword)},
+		Keys:     bgp.Keys{Current: p.Password, Previous: p.PreviousPassword},
 		Peers:    p.peers(neighbours),
 		Restart:  restart,
 	}

@@ -17,11 +17,15 @@ type claim struct {
 	// lease after that, no other node holds the gateway.
 	sent time.Duration
 	// held tells that no lease of another node can last: this one may act.
-	held  bool
-	asked time.Duration // when the holder before was last asked to let go
-	term  uint64
-	since time.Time
-	why   string
+	held bool
+	// named is when the last question was sent that was answered so, though it
+	// prolongs nothing yet, and again the first of these where another may have
+	// been named before it; never: none can have been.
+	named, again time.Duration
+	asked        time.Duration // when the holder before was last asked to let go
+	term         uint64
+	since        time.Time
+	why          string
 }
 
 // agent decides for one node. It has no clock, no goroutine and no effects:
@@ -41,7 +45,7 @@ type agent struct {
 	claims map[string]*claim
 	former map[string]string // who should have had a segment's gateway before this node
 	going  map[string]*claim // given up, and may be in the kernel yet
-	kernel installed
+	kernel gateway.Installed
 }
 
 // never is long before the clock began.
@@ -51,7 +55,6 @@ func newAgent(node string, timing gateway.Timing, wall func() time.Time) *agent 
 	return &agent{
 		node: node, timing: timing, wall: wall,
 		claims: make(map[string]*claim), former: make(map[string]string), going: make(map[string]*claim),
-		kernel: installed{names: make(map[string]bool), sent: never},
 	}
 }
 
@@ -78,8 +81,12 @@ func (a *agent) hear(r round, now time.Duration) {
 		if owner != a.self && owner != "" {
 			a.former[s.Name] = owner
 		}
-		if c := a.claims[s.Name]; c != nil && !c.held {
+		switch c := a.claims[s.Name]; {
+		case c == nil:
+		case !c.held:
 			delete(a.claims, s.Name)
+		case owner != "":
+			c.named = never // whatever comes next comes after another
 		}
 	}
 }
@@ -103,11 +110,13 @@ func (a *agent) why() string {
 // strengthen takes in an answer by which a segment's gateway is this node's.
 func (a *agent) strengthen(segment string, sent, now time.Duration) {
 	c := a.claims[segment]
-	if c != nil && sent <= c.sent {
+	if c != nil && sent <= max(c.sent, c.named) {
 		return // was known
 	}
-	if c != nil && (c.held && now < c.sent+a.shortestTenure() || !c.held && now < c.sent+a.longestGap()) {
-		c.sent = sent
+	if c != nil && (c.held && a.goesOn(c, sent, now) || !c.held && now < c.sent+a.longestGap()) {
+		if c.named = sent; c.again == never || sent >= c.again+a.longestGap() {
+			c.sent, c.again = sent, never
+		}
 		return
 	}
 	if c != nil && c.held {
@@ -115,8 +124,23 @@ func (a *agent) strengthen(segment string, sent, now time.Duration) {
 	}
 	delete(a.claims, segment)
 	if !a.retires() {
-		a.claims[segment] = &claim{first: now, sent: sent, asked: never}
+		a.claims[segment] = &claim{first: now, sent: sent, named: sent, again: never, asked: never}
 	}
+}
+
+// goesOn tells that who holds a gateway may go on when it is named again. Another
+// one that was named between waits from then on, unless it notices that it was
+// not all the time: so this one has to be named for longestGap before that
+// prolongs anything.
+func (a *agent) goesOn(c *claim, sent, now time.Duration) bool {
+	gap := now >= c.named+a.longestGap()
+	if gap && now >= c.sent+a.shortestTenure() {
+		return false
+	}
+	if gap {
+		c.again = sent
+	}
+	return true
 }
 
 // retires tells that nothing more is to come here.
@@ -126,7 +150,7 @@ func (a *agent) retires() bool { return a.drained || a.leaving }
 func (a *agent) settle(now time.Duration) {
 	for segment, c := range a.claims {
 		switch {
-		case c.held && (now >= c.sent+a.timing.Lease-a.timing.Margin || !a.takesPart(segment)):
+		case c.held && (!a.timing.Lasts(c.sent, now) || !a.takesPart(segment)):
 			a.giveUp(segment)
 		case !c.held && (now >= c.sent+a.longestGap() || a.retires() || !a.takesPart(segment)):
 			delete(a.claims, segment)
@@ -156,9 +180,10 @@ func (a *agent) take(c *claim, before uint64) {
 }
 
 func (a *agent) takesPart(segment string) bool {
-	i := slices.IndexFunc(a.segments, func(s gateway.Segment) bool { return s.Name == segment })
-	return i >= 0 && slices.Contains(a.segments[i].Nodes, a.node)
+	return gateway.TakesPart(a.segments, segment, a.node)
 }
+
+func (a *agent) takesPartInAny() bool { return gateway.TakesPartInAny(a.segments, a.node) }
 
 // holds tells that any gateway is this node's.
 func (a *agent) holds() bool {
@@ -218,7 +243,7 @@ func (a *agent) inherit(q question, tokens map[string]Token, now time.Duration) 
 // letGo gives up gateways of which another node says that they are its own.
 func (a *agent) letGo(segments []string, now time.Duration) {
 	for _, segment := range segments {
-		if c := a.claims[segment]; c != nil && c.held && now < c.sent+a.timing.Lease-a.timing.Margin {
+		if c := a.claims[segment]; c != nil && c.held && a.timing.Lasts(c.sent, now) {
 			a.giveUp(segment)
 		}
 	}
@@ -229,7 +254,7 @@ func (a *agent) letGo(segments []string, now time.Duration) {
 func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Token, ready bool) {
 	all = make(map[string]Token)
 	for _, segment := range segments {
-		if !a.kernel.known || a.kernel.names[segment] {
+		if !a.kernel.Gone(segment) {
 			return nil, false
 		}
 		if c := a.going[segment]; c != nil {
@@ -244,7 +269,7 @@ func (a *agent) tokens(segments []string, now time.Duration) (all map[string]Tok
 
 // hasLeft tells that nothing is left to hand over.
 func (a *agent) hasLeft() bool {
-	return !a.holds() && len(a.kernel.names) == 0 && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
+	return !a.holds() && a.kernel.Empty() && (a.self == "" || a.spread == ByHash || a.heard.leader != a.self)
 }
 
 // unready tells why no gateway is to come here, if none is.

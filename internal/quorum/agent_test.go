@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -78,7 +79,7 @@ func (a *alone) silent(until time.Duration) {
 func (a *alone) step() {
 	a.settle(a.now)
 	if list, due := a.due(a.now); due {
-		a.acknowledge(list, nil, a.now)
+		a.kernel.Acknowledge(list, nil, a.now)
 	}
 }
 
@@ -90,86 +91,71 @@ func (a *alone) holding(what string, want bool) {
 }
 
 func TestClaim(t *testing.T) {
-	t.Run("waits for a lease", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 3000*ms)
-		a.holding("a lease may last", false)
-		a.named("a", 3200*ms)
-		a.holding("none can last", true)
-		want := []gateway.Holding{{Segment: "blue", Lifetime: time.Second, Before: 3100*ms + 900*ms, Term: 1000, Since: time.Unix(1000, 0), Why: "database leader"}}
-		if diff := cmp.Diff(want, a.holdings(a.now)); diff != "" {
-			t.Errorf("holdings (-want +got):\n%s", diff)
-		}
-	})
-	t.Run("begins anew after a gap", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 2500*ms)
-		a.silent(3000 * ms) // the last question that was answered was sent at 2.4 s
-		a.named("a", 5900*ms)
-		a.holding("another may have been leader at 2.5 s", false)
-		a.named("a", 6200*ms)
-		a.holding("a lease after the gap", true)
-	})
-	t.Run("a short gap is none", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 2500*ms)
-		a.silent(2800 * ms)
-		a.named("a", 3200*ms)
-		a.holding("a lease", true)
-	})
-	t.Run("ends when another is named", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 2500*ms)
-		a.named("b", 2600*ms)
-		a.named("a", 5500*ms)
-		a.holding("another was leader", false)
-		a.named("a", 5900*ms)
-		a.holding("a lease after that", true)
-	})
-	t.Run("ends with its lease", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 3500*ms)
-		a.silent(6300 * ms) // the last question was sent at 3.4 s
-		a.holding("the lease lasts", true)
-		if h := a.holdings(a.now); h[0].Lifetime != 0 {
-			t.Errorf("the kernel is given %s when nobody has answered for long", h[0].Lifetime)
-		}
-		a.silent(6400 * ms)
-		a.holding("the lease is over", false)
-		a.named("a", 9300*ms)
-		a.holding("named again, a lease of another may last", false)
-	})
+	const (
+		nobody = ""  // answers
+		self   = "a" // this node's member
+		other  = "b"
+	)
+	type moment struct {
+		named string
+		until time.Duration
+		holds bool
+	}
+	for _, test := range []struct {
+		name  string
+		steps []moment
+	}{
+		{"waits for a lease", []moment{{self, 3000 * ms, false}, {self, 3200 * ms, true}}},
+		{"begins anew after a gap", []moment{
+			{self, 2500 * ms, false},
+			{nobody, 3000 * ms, false},
+			{self, 5900 * ms, false}, // another may have been leader at 2.5 s
+			{self, 6200 * ms, true},
+		}},
+		{"a short gap is none", []moment{{self, 2500 * ms, false}, {nobody, 2800 * ms, false}, {self, 3200 * ms, true}}},
+		{"ends when another is named", []moment{{self, 2500 * ms, false}, {other, 2600 * ms, false}, {self, 5500 * ms, false}, {self, 5900 * ms, true}}},
+		{"ends with its lease", []moment{
+			{self, 3500 * ms, true},
+			{nobody, 6300 * ms, true}, // the last question was sent at 3.4 s
+			{nobody, 6400 * ms, false},
+			{self, 9300 * ms, false}, // a lease of another may last
+		}},
+		{"a holder goes on after a moment of silence", []moment{{self, 3500 * ms, true}, {nobody, 5400 * ms, true}, {self, 6700 * ms, true}}},
+		{"a holder waits after a long silence", []moment{
+			{self, 3500 * ms, true},
+			{nobody, 5600 * ms, true},
+			{self, 8500 * ms, false}, // another may have waited
+			{self, 8800 * ms, true},
+		}},
+		{"named again for a moment, prolongs nothing", []moment{
+			{self, 3500 * ms, true},
+			{other, 4500 * ms, true}, // and waits from here on
+			{self, 4700 * ms, true},  // which the other does not notice
+			{other, 6400 * ms, false},
+		}},
+		{"named again for a while, goes on", []moment{{self, 3500 * ms, true}, {other, 4500 * ms, true}, {self, 5200 * ms, true}, {other, 6400 * ms, true}}},
+		{"named again at last, goes on", []moment{{self, 3500 * ms, true}, {other, 5400 * ms, true}, {self, 9000 * ms, true}}},
+		{"keeps what it has while another is named, for its lease", []moment{{self, 3500 * ms, true}, {other, 6200 * ms, true}, {other, 6400 * ms, false}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAlone(t)
+			for _, m := range test.steps {
+				if m.named == nobody {
+					a.silent(m.until)
+				} else {
+					a.named(m.named, m.until)
+				}
+				a.holding(fmt.Sprintf("%q named", m.named), m.holds)
+			}
+		})
+	}
 	t.Run("old words prolong nothing", func(t *testing.T) {
 		a := newAlone(t)
-		a.named("a", 3500*ms)
+		a.named(self, 3500*ms)
 		for ; a.now < 6400*ms; a.now += 100 * ms {
-			a.hear(round{"a", 3400 * ms}, a.now)
+			a.hear(round{self, 3400 * ms}, a.now)
 			a.step()
 		}
-		a.holding("the lease is over", false)
-	})
-	t.Run("a holder goes on after a moment of silence", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 3500*ms)
-		a.silent(5400 * ms)
-		a.named("a", 6700*ms)
-		a.holding("named again before another can have waited", true)
-	})
-	t.Run("a holder waits after a long silence", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 3500*ms)
-		a.silent(5600 * ms)
-		a.named("a", 8500*ms)
-		a.holding("another may have waited", false)
-		a.named("a", 8800*ms)
-		a.holding("a lease after that", true)
-	})
-	t.Run("keeps what it has while another is named, for its lease", func(t *testing.T) {
-		a := newAlone(t)
-		a.named("a", 3500*ms)
-		a.named("b", 6200*ms)
-		a.holding("until it is asked", true)
-		a.named("b", 6400*ms)
 		a.holding("the lease is over", false)
 	})
 	for name, retire := range map[string]func(*agent){
@@ -181,12 +167,57 @@ func TestClaim(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newAlone(t)
 			retire(a.agent)
-			a.named("a", 6000*ms)
+			a.named(self, 6000*ms)
 			a.holding("it never claims", false)
 			if a.unready() == nil {
 				t.Error("it is ready")
 			}
 		})
+	}
+}
+
+func TestHoldings(t *testing.T) {
+	a := newAlone(t)
+	a.named("a", 3200*ms)
+	want := []gateway.Holding{{Segment: "blue", Lifetime: time.Second, Before: 3100*ms + 900*ms, Term: 1000, Since: time.Unix(1000, 0), Why: "database leader"}}
+	if diff := cmp.Diff(want, a.holdings(a.now)); diff != "" {
+		t.Errorf("holdings (-want +got):\n%s", diff)
+	}
+	a.silent(5900 * ms)
+	want[0].Lifetime, want[0].Before = 0, 0 // nobody has answered for long
+	if diff := cmp.Diff(want, a.holdings(a.now)); diff != "" {
+		t.Errorf("after a silence (-want +got):\n%s", diff)
+	}
+}
+
+// By hash, a gateway that another node should have and does not ask for ends
+// with its lease. Until then it does not keep others from longer lifetimes.
+func TestOneThatFadesHoldsUpNoOther(t *testing.T) {
+	a := newAlone(t)
+	a.spread = ByHash
+	a.segments = []gateway.Segment{{Name: "blue", Nodes: []string{"leaf1"}}, {Name: "red", Nodes: []string{"leaf1"}}}
+	a.owners = map[string]string{"blue": "a", "red": "a"}
+	a.named("a", 3500*ms)
+	a.owners = map[string]string{"blue": "b", "red": "a"}
+	given := a.now
+	for ; a.now < 7000*ms; a.now += 100 * ms {
+		a.hear(round{"a", a.now}, a.now)
+		a.settle(a.now)
+		list, due := a.due(a.now)
+		if due {
+			a.kernel.Acknowledge(list, nil, a.now)
+		}
+		for _, h := range list {
+			if due && h.Segment == "red" && h.Lifetime > 0 {
+				given = a.now
+			}
+		}
+		if a.now >= given+time.Second {
+			t.Fatalf("after %s, red was given no lifetime since %s", a.now, given)
+		}
+	}
+	if a.claims["blue"] != nil || a.claims["red"] == nil {
+		t.Errorf("in the end there are %+v", a.claims)
 	}
 }
 
@@ -215,14 +246,14 @@ func TestTokens(t *testing.T) {
 		a := giver(t)
 		a.letGo([]string{"blue"}, a.now)
 		list, _ := a.due(a.now)
-		a.acknowledge(list, errors.New("no"), a.now)
+		a.kernel.Acknowledge(list, errors.New("no"), a.now)
 		if _, ready := a.tokens([]string{"blue"}, a.now); ready {
 			t.Error("a token for what may be there")
 		}
 		if _, due := a.due(a.now); due {
 			t.Error("tries again at once")
 		}
-		if list, due := a.due(a.now + pause); !due || len(list) > 0 {
+		if list, due := a.due(a.kernel.Wake(a.now)); !due || len(list) > 0 {
 			t.Errorf("does not try again: %v", list)
 		}
 	})

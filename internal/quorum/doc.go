@@ -42,7 +42,10 @@
 // Between two proofs another one may have been leader, and this one again after
 // it. That does not matter if it cannot have held anything: nobody acts before
 // its own claim is longestGap old. So a claim begins anew after a gap of that
-// length. Who holds a gateway already has to fear only a node that waited for
+// length. For the same reason, who holds a gateway already, and comes to be named
+// again after another can have been, prolongs nothing before it has been named
+// for longestGap: the other, which waits since it was named, has noticed by then
+// and begins anew. Beyond that it has to fear only a node that waited for
 // the end of its lease, which acts a Lease after that, with a proof that still
 // lets the kernel have a lifetime: it was leader for shortestTenure at least.
 //

@@ -149,9 +149,9 @@ func (l *loop) act(ctx context.Context) time.Duration {
 		l.asksAt = now + l.config.Timing.Renew
 	}
 	a.settle(clock())
-	if list, due := a.due(clock()); due && (a.kernel.known || len(a.segments) > 0) {
+	if list, due := a.due(clock()); due && (a.kernel.Known() || len(a.segments) > 0) {
 		err := l.config.Addresses.Set(ctx, list)
-		a.acknowledge(list, err, clock())
+		a.kernel.Acknowledge(list, err, clock())
 		l.note(err)
 	}
 	if l.save() == nil {
@@ -263,7 +263,7 @@ func (l *loop) note(err error) {
 
 // finish leaves nothing in the kernel of a node that has left.
 func (l *loop) finish() error {
-	if !l.agent.leaving || !l.agent.kernel.known {
+	if !l.agent.leaving || !l.agent.kernel.Known() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)

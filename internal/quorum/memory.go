@@ -43,11 +43,11 @@ func (a *agent) remember() map[string]tenancy {
 // holds it. What is not known to be in the kernel is not taken out of it either.
 func (a *agent) resume(held map[string]tenancy, now time.Duration) {
 	for segment, h := range held {
-		if h.Sent > now || now >= h.Sent+a.timing.Lease-a.timing.Margin || !a.takesPart(segment) {
+		if h.Sent > now || !a.timing.Lasts(h.Sent, now) || !a.takesPart(segment) {
 			continue
 		}
-		a.claims[segment] = &claim{first: h.First, sent: h.Sent, held: true, asked: never, term: h.Term, since: h.Since, why: h.Why}
-		a.kernel.names[segment] = true
+		a.claims[segment] = &claim{first: h.First, sent: h.Sent, held: true, named: h.Sent, again: never, asked: never, term: h.Term, since: h.Since, why: h.Why}
+		a.kernel.Expect(segment)
 	}
 }
 

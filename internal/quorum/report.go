@@ -67,17 +67,8 @@ func (a *agent) conditions(now time.Duration, name func(string) string, trouble 
 				name(a.self)+", takes no part in the segment; name it in the segment's nodes, or choose gateways: hash")
 		}
 	}
-	if err := a.kernel.failed; err != nil {
+	if err := a.kernel.Failed(); err != nil {
 		add(gateway.ConditionAddress, a.node, "addresses of elected gateways cannot be set: "+err.Error())
 	}
 	return list
-}
-
-func (a *agent) takesPartInAny() bool {
-	for _, s := range a.segments {
-		if a.takesPart(s.Name) {
-			return true
-		}
-	}
-	return false
 }

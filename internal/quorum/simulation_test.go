@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -230,8 +231,7 @@ func (s *simulation) act(i int) {
 	}
 	a.settle(s.now)
 	if list, due := a.due(s.now); due {
-		s.install(i, list)
-		a.acknowledge(list, nil, s.now)
+		a.kernel.Acknowledge(list, s.install(i, list), s.now)
 	}
 	kept := st.pending[:0]
 	for _, l := range st.pending {
@@ -248,16 +248,28 @@ func (s *simulation) act(i int) {
 	}
 }
 
-// install is the kernel, which removes addresses as late as it may.
-func (s *simulation) install(i int, list []gateway.Holding) {
+var errRefused = errors.New("refused")
+
+// install is the kernel, which removes addresses as late as it may, and now and
+// then refuses what it is asked for, before it was done or after.
+func (s *simulation) install(i int, list []gateway.Holding) error {
 	st := s.stations[i]
-	if len(list) == 0 {
+	refusal := s.random.IntN(30)
+	if refusal == 0 {
+		return errRefused
+	}
+	switch {
+	case len(list) == 0:
 		st.ends = 0
-		return
+	case refusal == 1:
+		return &gateway.NotAdded{Err: errRefused}
+	case list[0].Lifetime > 0 && s.now <= list[0].Before:
+		st.ends = s.now + list[0].Lifetime + time.Duration(s.random.Int64N(int64(DefaultTiming.Slack)))
 	}
-	if h := list[0]; h.Lifetime > 0 && s.now <= h.Before {
-		st.ends = s.now + h.Lifetime + time.Duration(s.random.Int64N(int64(DefaultTiming.Slack)))
+	if refusal == 2 {
+		return errRefused
 	}
+	return nil
 }
 
 func (s *simulation) holders() (all []int) {
@@ -336,6 +348,9 @@ func (s *simulation) disturb() {
 		old := st.agent
 		st.agent = newAgent(old.node, old.timing, old.wall)
 		st.agent.self, st.agent.segments = old.self, old.segments
+		if s.random.IntN(2) == 0 {
+			st.agent.resume(old.remember(), s.now) // else its directory was lost
+		}
 		st.pending = nil
 		clear(st.words)
 		s.note("leaf%d's agent starts again", i+1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,8 +78,11 @@ func TestSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	watched := client.Watch(ctx, "mine")
-	if first := <-watched; !first.Reset || first.Entries["mine"].Lease != s.ID() {
+	if first := <-watched; !first.Whole || len(first.Records) != 1 || first.Records[0].Key != "mine" {
 		t.Errorf("%+v", first)
+	}
+	if e, err := client.Get(ctx, "mine"); err != nil || e.Lease != s.ID() {
+		t.Errorf("%+v, %v", e, err)
 	}
 	// Kept alive, it outlives its time.
 	running, cancel := context.WithCancel(ctx)
@@ -96,7 +100,7 @@ func TestSession(t *testing.T) {
 	}
 	// Left alone, it ends, but not before it says so itself.
 	gone := <-watched
-	if _, deleted := gone.Deleted["mine"]; !deleted || Now() < s.Until() {
+	if !slices.Equal(gone.Deleted, []string{"mine"}) || Now() < s.Until() {
 		t.Errorf("%+v, %v before its end", gone, s.Until().Sub(Now()))
 	}
 	if err := s.Renew(ctx); !errors.Is(err, ErrSessionLost) {
@@ -139,15 +143,15 @@ func TestWatchSurvivesCompactionAndMembers(t *testing.T) {
 		for view[key] != value {
 			select {
 			case u := <-watched:
-				if u.Reset {
+				if u.Whole {
 					resets++
 					clear(view)
 				}
-				for k := range u.Deleted {
-					delete(view, k)
+				for _, key := range u.Deleted {
+					delete(view, key)
 				}
-				for k, e := range u.Entries {
-					view[k] = string(e.Value)
+				for _, r := range u.Records {
+					view[r.Key] = string(r.Value)
 				}
 			case <-late:
 				t.Fatalf("%s is not seen to be %q: %v", key, value, view)
@@ -224,7 +228,7 @@ func TestWatchLeavesUnreachableMember(t *testing.T) {
 		for seen := false; !seen; {
 			select {
 			case u := <-updates:
-				seen = u.Entries["a"].Revision == e.Revision
+				seen = len(u.Records) > 0 && u.Records[0].Modified == e.Revision
 			case <-time.After(patience):
 				t.Fatal("the watch stays with a member that cannot be reached")
 			}
@@ -249,7 +253,7 @@ func TestCompactedHistoryIsReadAnew(t *testing.T) {
 	if _, err := client.clients[0].Compact(ctx, e.Revision); err != nil {
 		t.Fatal(err)
 	}
-	err = client.watchAt(ctx, client.clients[0], "", &old, make(chan Update))
+	err = client.watchAt(ctx, client.clients[0], "", &old, make(chan update))
 	if err == nil || !strings.Contains(err.Error(), "compacted") {
 		t.Errorf("a watch from before the compaction: %v", err)
 	}

@@ -3,21 +3,28 @@ package store
 import (
 	"errors"
 	"testing"
+
+	"frond/internal/kv"
 )
 
 func TestCommit(t *testing.T) {
 	c := newCluster(t, 3)
 	c.startAll()
 	client, ctx := c.client(c.machines[0].pki), t.Context()
-	absent := func(key string) Condition { return Condition{Key: key} }
-	put := func(key, value string) Operation { return Operation{key, []byte(value)} }
+	type (
+		conditions []kv.Condition
+		operations []kv.Operation
+	)
+	put := func(key, value string) kv.Operation { return kv.Put(key, []byte(value)) }
 
-	done, first, err := client.Commit(ctx, []Condition{absent("a"), absent("b")}, []Operation{put("a", "1"), put("b", "1")})
-	if err != nil || !done {
-		t.Fatalf("%t, %v", done, err)
+	first, err := client.Commit(ctx, kv.Txn{
+		If: conditions{kv.Unchanged("a", 0), kv.Unchanged("b", 0)}, Then: operations{put("a", "1"), put("b", "1")},
+	})
+	if err != nil || !first.Done {
+		t.Fatalf("%+v, %v", first, err)
 	}
-	if done, _, err := client.Commit(ctx, []Condition{absent("a")}, []Operation{put("c", "1")}); err != nil || done {
-		t.Errorf("committed although its condition does not hold: %t, %v", done, err)
+	if o, err := client.Commit(ctx, kv.Txn{If: conditions{kv.Unchanged("a", 0)}, Then: operations{put("c", "1")}}); err != nil || o.Done {
+		t.Errorf("committed although its condition does not hold: %+v, %v", o, err)
 	}
 	if _, err := client.Get(ctx, "c"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("part of it was carried out: %v", err)
@@ -26,14 +33,14 @@ func TestCommit(t *testing.T) {
 	at, _ := client.preferred()
 	c.machines[at].stop()
 	c.leader(client)
-	for i, conditions := range [][]Condition{{{Key: "a", Modified: first}}, {{Key: "b", Created: first, Modified: -1}}} {
-		done, now, err := client.Commit(ctx, conditions, []Operation{put("b", "2"), {Key: "a"}})
-		if err != nil || !done || now <= first {
-			t.Errorf("%d: %t at %d, %v", i, done, now, err)
+	for _, when := range []kv.Condition{kv.Unchanged("a", first.Revision), kv.Same("b", first.Revision)} {
+		o, err := client.Commit(ctx, kv.Txn{If: conditions{when}, Then: operations{put("b", "2"), kv.Delete("a")}})
+		if err != nil || !o.Done || o.Revision <= first.Revision {
+			t.Errorf("if %+v: %+v, %v", when, o, err)
 		}
 	}
 	all, _, err := client.List(ctx, "")
-	if err != nil || len(all) != 1 || string(all[0].Value) != "2" || all[0].Created != first {
+	if err != nil || len(all) != 1 || string(all[0].Value) != "2" || all[0].Created != first.Revision {
 		t.Errorf("%+v, %v", all, err)
 	}
 }

@@ -79,29 +79,29 @@ func TestTroubleOf(t *testing.T) {
 }
 
 func TestMergeOfUpdates(t *testing.T) {
-	put := func(reset bool, keys ...string) Update {
-		u := Update{Reset: reset, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+	put := func(reset bool, keys ...string) update {
+		u := update{Reset: reset, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
 		for _, k := range keys {
 			u.Entries[k] = Entry{Key: k}
 		}
 		return u
 	}
-	gone := func(keys ...string) Update {
+	gone := func(keys ...string) update {
 		u := put(false)
 		for _, k := range keys {
 			u.Deleted[k] = struct{}{}
 		}
 		return u
 	}
-	merged := func(updates ...Update) Update {
-		var m *Update
+	merged := func(updates ...update) update {
+		var m *update
 		for _, u := range updates {
 			m = merge(m, u)
 		}
 		return *m
 	}
 	for name, test := range map[string]struct {
-		got              Update
+		got              update
 		reset            bool
 		entries, deleted int
 	}{

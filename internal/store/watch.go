@@ -4,14 +4,18 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"frond/internal/kv"
 )
 
-// Update is what has changed below a prefix.
-type Update struct {
+// update is what has changed below a prefix, of which several can be put together.
+type update struct {
 	Revision int64
 	// Reset tells that Entries are all that there is: what else was known is
 	// gone. The first update is one, and any after a gap.
@@ -20,39 +24,55 @@ type Update struct {
 	Deleted map[string]struct{}
 }
 
-// Watch tells what is below a prefix, and then each change, until ctx ends and
-// the channel is closed. It survives members that go away and history that is
-// compacted. A reader that is slow finds several changes in one update; never
-// more than one entry per key waits for it.
-func (c *Client) Watch(ctx context.Context, prefix string) <-chan Update {
-	updates := make(chan Update)
-	changes := make(chan Update)
-	go func() {
-		defer close(changes)
-		c.follow(ctx, prefix, changes)
-	}()
-	go func() {
-		defer close(updates)
-		deliver(changes, updates)
-	}()
-	return updates
+// change is an update in the words of those who watch.
+func (u update) change() kv.Change {
+	c := kv.Change{Revision: u.Revision, Whole: u.Reset, Deleted: slices.Collect(maps.Keys(u.Deleted))}
+	for _, e := range u.Entries {
+		c.Records = append(c.Records, kv.Record{Key: e.Key, Value: e.Value, Created: e.Created, Modified: e.Revision})
+	}
+	return c
 }
 
-// deliver merges what waits. It ends when changes does.
-func deliver(changes <-chan Update, updates chan<- Update) {
-	var pending *Update
+// Watch implements kv.Store. It survives members that go away and history that is
+// compacted. A reader that is slow finds several changes in one; never more than
+// one record per key waits for it.
+func (c *Client) Watch(ctx context.Context, prefix string) <-chan kv.Change {
+	updates, merged, changes := make(chan update), make(chan update), make(chan kv.Change)
+	go func() {
+		defer close(updates)
+		c.follow(ctx, prefix, updates)
+	}()
+	go func() {
+		defer close(merged)
+		deliver(updates, merged)
+	}()
+	go func() {
+		defer close(changes)
+		for u := range merged {
+			select {
+			case changes <- u.change():
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return changes
+}
+
+// deliver merges what waits. It ends when updates does.
+func deliver(updates <-chan update, merged chan<- update) {
+	var pending *update
 	for {
-		var out chan<- Update
-		var next Update
+		var out chan<- update
+		var next update
 		if pending != nil {
-			out, next = updates, *pending
+			out, next = merged, *pending
 		}
 		select {
-		case change, ok := <-changes:
+		case later, ok := <-updates:
 			if !ok {
 				return
 			}
-			pending = merge(pending, change)
+			pending = merge(pending, later)
 		case out <- next:
 			pending = nil
 		}
@@ -60,7 +80,7 @@ func deliver(changes <-chan Update, updates chan<- Update) {
 }
 
 // merge is what both updates say together, the later one last.
-func merge(before *Update, after Update) *Update {
+func merge(before *update, after update) *update {
 	if before == nil || after.Reset {
 		return &after
 	}
@@ -79,7 +99,7 @@ func merge(before *Update, after Update) *Update {
 }
 
 // follow lists and watches until ctx ends.
-func (c *Client) follow(ctx context.Context, prefix string, changes chan<- Update) {
+func (c *Client) follow(ctx context.Context, prefix string, changes chan<- update) {
 	var revision int64 // up to which all was told; 0: nothing was
 	for ctx.Err() == nil {
 		if revision == 0 {
@@ -88,7 +108,7 @@ func (c *Client) follow(ctx context.Context, prefix string, changes chan<- Updat
 				pause(ctx, betweenRounds)
 				continue
 			}
-			reset := Update{Revision: at, Reset: true, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+			reset := update{Revision: at, Reset: true, Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
 			for _, e := range all {
 				reset.Entries[e.Key] = e
 			}
@@ -116,7 +136,7 @@ var errMoved = errors.New("another member is preferred")
 // watchAt watches at one member until it fails or another is preferred. The
 // library waits for a member that cannot be reached for as long as the context
 // lasts, at the beginning as well as later.
-func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix string, revision *int64, changes chan<- Update) error {
+func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix string, revision *int64, changes chan<- update) error {
 	c.mu.Lock()
 	moved, still := c.moved, c.clients[c.current] == member
 	c.mu.Unlock()
@@ -143,17 +163,17 @@ func (c *Client) watchAt(ctx context.Context, member *clientv3.Client, prefix st
 		if len(got.Events) == 0 {
 			continue
 		}
-		update := c.update(got)
-		changes <- update
-		*revision = update.Revision
+		next := c.updateOf(got)
+		changes <- next
+		*revision = next.Revision
 	}
 	return cmp.Or(context.Cause(ctx), rpctypes.ErrNoLeader)
 }
 
-func (c *Client) update(got clientv3.WatchResponse) Update {
+func (c *Client) updateOf(got clientv3.WatchResponse) update {
 	// The header's revision is the store's, which is ahead of these events
 	// while it catches up: to resume there would leave some out.
-	u := Update{Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
+	u := update{Entries: map[string]Entry{}, Deleted: map[string]struct{}{}}
 	for _, event := range got.Events {
 		u.Revision = max(u.Revision, event.Kv.ModRevision)
 		e := c.entry(event.Kv)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	seam "frond/internal/bgp"
+	"frond/internal/secret"
 )
 
 // segment is a TCP segment as it came in over IPv6.
@@ -69,7 +70,7 @@ func findDigest(options []byte) []byte {
 
 // signedWith tells whether the key made the segment's signature (RFC 2385
 // §2.0, with the pseudo-header of RFC 8200 §8.1).
-func (s segment) signedWith(key seam.Secret) bool {
+func (s segment) signedWith(key secret.Text) bool {
 	h := md5.New()
 	from, to := s.from.As16(), s.to.As16()
 	h.Write(from[:])
