@@ -281,7 +281,9 @@ func (l *loop) heard(event bgp.Event) {
 	case bgp.PeerChanged:
 		l.peerChanged(event)
 	case bgp.PathsChanged:
-		l.pathsChanged(event.Unicast)
+		if len(event.Unicast) > 0 {
+			l.pathsChanged(event.Unicast)
+		}
 		l.learnSegments(event)
 		l.guarded.changed = l.guarded.changed || len(event.EVPN) > 0
 	case bgp.Converged:

@@ -63,6 +63,7 @@ func TestPortToSession(t *testing.T) {
 	r.session(spine1, bgp.Established)
 	r.wantPeer("established", "eth0", "established", "")
 	r.paths("10.0.200.2/32", spine1)
+	r.heard(bgp.PathsChanged{EVPN: []bgp.EVPNPath{{Key: "gone", Gone: true}}})
 	if r.bgp.applied != 1 {
 		t.Errorf("BGP was told %d times that a route is in force, want once", r.bgp.applied)
 	}
