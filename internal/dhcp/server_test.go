@@ -103,6 +103,7 @@ func start(t *testing.T, store Store, node string, s Segment) *running {
 	work.Go(func() {
 		for {
 			select {
+			case <-r.Kept():
 			case list := <-r.Bound():
 				for _, a := range list {
 					r.bound <- a

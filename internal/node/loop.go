@@ -173,6 +173,8 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			}
 			handed, l.handing = true, nil
 		case <-l.held.Changed():
+		case kept := <-l.addresses.Kept():
+			l.kept(kept)
 		case bound := <-l.addresses.Bound():
 			l.leased(bound)
 			l.guarded.changed = true

@@ -415,6 +415,7 @@ type fakeAddresses struct {
 
 func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
 func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.remote = n }
+func (f *fakeAddresses) Kept() <-chan []dataplane.LocalAddress             { return nil }
 func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
 func (f *fakeAddresses) Named() <-chan []dhcp.Named                        { return nil }
 func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }
