@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
 	vns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"frond/internal/netns"
 )
@@ -27,12 +29,12 @@ type beginner struct {
 	ns     *netns.NS
 	link   *netlink.Handle
 	dhcp   *net.UDPConn
-	icmp   net.PacketConn
+	icmp   *net.IPConn
 	eth0   netlink.Link
 	ack    *dhcpv4.DHCPv4
-	since  time.Time // when it came
+	since  time.Time // when the guest's kernel had it
 	leased netip.Addr
-	took   time.Duration // from the acknowledgement to the first answer
+	took   time.Duration // from then to when it had the first answer
 	answer time.Duration // from the first echo to that: all but the guest's own part
 	echoes int           // sent until then
 }
@@ -51,8 +53,10 @@ type beginners struct {
 // a guest of another segment on another node, through the gateway; and how much
 // of that passes after the guest has begun to ask. Before that, it gives itself
 // address and route, for which all the guests' kernels, which are one here, share
-// a lock. The guests start all at once, once only for their addresses, and so many
-// in a second as the machine can be for all of at once, nodes and guests.
+// a lock. Acknowledgements and answers count when the kernel has them: when the
+// guest gets to run, one process here for all of them, is not the fabric's matter.
+// The guests start all at once, once only for their addresses, and one after the
+// other, so that two processors can be nodes and guests at the same time.
 func BenchmarkLeaseToPing(b *testing.B) {
 	const guests = 300
 	w := populate(b, "leaseping", SpineLeaf(2, 3), guests, leasing, func(document string) string {
@@ -152,9 +156,16 @@ func (w *world) beginner(g Guest) *beginner {
 	n.link, err = netlink.NewHandleAt(vns.NsHandle(ns.Fd()))
 	must(w.t, err)
 	must(w.t, ns.Do(func() (err error) {
-		n.icmp, err = net.ListenPacket("ip4:icmp", "0.0.0.0")
+		n.icmp, err = net.ListenIP("ip4:icmp", &net.IPAddr{IP: net.IPv4zero})
 		return err
 	}))
+	for _, c := range []syscall.Conn{n.dhcp, n.icmp} {
+		raw, err := c.SyscallConn()
+		must(w.t, err)
+		must(w.t, raw.Control(func(fd uintptr) {
+			must(w.t, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
+		}))
+	}
 	w.t.Cleanup(func() {
 		n.link.Close()
 		_ = n.icmp.Close()
@@ -195,9 +206,7 @@ func (g *beginner) lease() error {
 	if err := g.link.LinkSetUp(g.eth0); err != nil {
 		return err
 	}
-	g.ack, err = g.ask(g.eth0.Attrs().HardwareAddr)
-	g.since = time.Now()
-	if err != nil {
+	if err = g.ask(g.eth0.Attrs().HardwareAddr); err != nil {
 		return err
 	}
 	g.leased, _ = netip.AddrFromSlice(g.ack.YourIPAddr.To4())
@@ -217,75 +226,99 @@ func (g *beginner) reach(target netip.Addr) error {
 		return err
 	}
 	begun := time.Now()
-	g.echoes, err = g.ping(target)
-	g.took, g.answer = time.Since(g.since), time.Since(begun)
+	answered, err := g.ping(target)
+	g.took, g.answer = answered.Sub(g.since), answered.Sub(begun)
 	return err
 }
 
+// arrival is when the kernel took a packet in (SO_TIMESTAMPNS, socket(7)).
+func arrival(control []byte) (time.Time, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) == 16 {
+			seconds, nanoseconds := binary.NativeEndian.Uint64(m.Data), binary.NativeEndian.Uint64(m.Data[8:])
+			return time.Unix(int64(seconds), int64(nanoseconds)), nil //nolint:gosec // struct timespec
+		}
+	}
+	return time.Time{}, errors.New("a packet without its time")
+}
+
 // ask gets an address, as clients do.
-func (g *beginner) ask(mac net.HardwareAddr) (*dhcpv4.DHCPv4, error) {
+func (g *beginner) ask(mac net.HardwareAddr) error {
 	const again, patience = time.Second, 20 * time.Second
 	said, err := dhcpv4.NewDiscovery(mac, dhcpv4.WithBroadcast(true))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	buffer := make([]byte, 1500)
+	buffer, control := make([]byte, 1500), make([]byte, 128)
 	for begun := time.Now(); time.Since(begun) < patience; {
 		if _, err := g.dhcp.WriteTo(said.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: 67}); err != nil {
-			return nil, err
+			return err
 		}
 		for limit := time.Now().Add(again); ; {
 			if err := g.dhcp.SetReadDeadline(limit); err != nil {
-				return nil, err
+				return err
 			}
-			n, err := g.dhcp.Read(buffer)
+			n, controls, _, _, err := g.dhcp.ReadMsgUDP(buffer, control)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 			m, err := dhcpv4.FromBytes(buffer[:n])
 			if err != nil || m.TransactionID != said.TransactionID {
 				continue
 			}
 			if m.MessageType() == dhcpv4.MessageTypeAck {
-				return m, nil
+				g.ack = m
+				g.since, err = arrival(control[:controls])
+				return err
 			}
 			if said, err = dhcpv4.NewRequestFromOffer(m, dhcpv4.WithBroadcast(true)); err != nil {
-				return nil, fmt.Errorf("after %s: %w", m.MessageType(), err)
+				return fmt.Errorf("after %s: %w", m.MessageType(), err)
 			}
 			break
 		}
 	}
-	return nil, errors.New("no lease")
+	return errors.New("no lease")
 }
 
-// ping sends echoes until one is answered, and returns how many.
-func (g *beginner) ping(target netip.Addr) (echoes int, err error) {
+// ping sends echoes until one is answered, counts them, and returns when that was.
+func (g *beginner) ping(target netip.Addr) (time.Time, error) {
 	const again, most = 20 * time.Millisecond, 500
-	to, buffer := &net.IPAddr{IP: target.AsSlice()}, make([]byte, 1500)
-	for echoes = 1; echoes <= most; echoes++ {
-		echo := []byte{8, 0, 0, 0, 0x11, 0x22, byte(echoes >> 8), byte(echoes)}
+	to := &net.IPAddr{IP: target.AsSlice()}
+	buffer, control := make([]byte, 1500), make([]byte, 128)
+	for g.echoes = 1; g.echoes <= most; g.echoes++ {
+		echo := []byte{8, 0, 0, 0, 0x11, 0x22, byte(g.echoes >> 8), byte(g.echoes)}
 		binary.BigEndian.PutUint16(echo[2:], checksum(echo))
 		if _, err := g.icmp.WriteTo(echo, to); err != nil {
-			return echoes, err
+			return time.Time{}, err
 		}
 		if err := g.icmp.SetReadDeadline(time.Now().Add(again)); err != nil {
-			return echoes, err
+			return time.Time{}, err
 		}
 		for {
-			n, from, err := g.icmp.ReadFrom(buffer)
+			n, controls, _, from, err := g.icmp.ReadMsgIP(buffer, control)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
 			if err != nil {
-				return echoes, err
+				return time.Time{}, err
 			}
-			if n >= 8 && buffer[0] == 0 && from.(*net.IPAddr).IP.Equal(to.IP) {
-				return echoes, nil
+			if isEchoReply(buffer[:n]) && from.IP.Equal(to.IP) {
+				return arrival(control[:controls])
 			}
 		}
 	}
-	return echoes, errors.New("no answer by the gateway")
+	return time.Time{}, errors.New("no answer by the gateway")
+}
+
+// isEchoReply tells whether an IPv4 packet is one.
+func isEchoReply(packet []byte) bool {
+	header := 4 * int(packet[0]&0xf)
+	return len(packet) >= header+8 && packet[header] == 0
 }
