@@ -343,11 +343,11 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.applyGateways(now)
 	l.applySegments()
+	l.tellSpeaker(now) // other nodes wait for it, and for nothing of what follows
 	l.applyAdvertisements()
 	l.applyGuard(now)
 	l.applyDHCP(now)
 	l.applyNames()
-	l.tellSpeaker(now)
 	l.judge(now)
 }
 

@@ -75,6 +75,22 @@ func TestPortToSession(t *testing.T) {
 	r.wantLive("port is gone")
 }
 
+// TestBGPBeforeTheGuard has other nodes hear of a guest before the guard's rules
+// are made, which takes time.
+func TestBGPBeforeTheGuard(t *testing.T) {
+	r := began(t, link("eth0", 1))
+	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
+	r.step()
+	r.order, r.guarded.next = nil, time.Time{}
+	r.overlayChanged(dataplane.LocalMACs{{VNI: 7, MAC: dataplane.MAC{2, 0, 0, 0, 0, 9}, Port: "tap1"}})
+	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: dataplane.MAC{2, 0, 0, 0, 0, 9}, IP: netip.MustParseAddr("172.16.0.12"), Port: "tap1"}})
+	r.told.next = time.Time{}
+	r.step()
+	if want := []string{"bgp", "guard"}; !slices.Equal(r.order, want) {
+		t.Errorf("told in the order %v, want %v", r.order, want)
+	}
+}
+
 func TestCarrierLoss(t *testing.T) {
 	r := began(t, link("eth0", 1), link("eth1", 2))
 	r.hear("eth0", "fe80::1")
@@ -89,7 +105,7 @@ func TestCarrierLoss(t *testing.T) {
 	r.wantFailed("carrier lost", spine1)
 	r.wantPeers("carrier lost", spine3)
 	r.wantLive("carrier lost", spine3)
-	if want := []string{"bgp", "failed"}; !slices.Equal(r.order, want) {
+	if want := []string{"bgp", "failed"}; !slices.Equal(r.order[:min(2, len(r.order))], want) {
 		t.Errorf("told in the order %v, want %v: others send packets here that are lost", r.order, want)
 	}
 	if len(r.ra.ports) != 1 {
