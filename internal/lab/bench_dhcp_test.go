@@ -47,7 +47,7 @@ type loadClient struct {
 // namespace of theirs to a port of the server's bridge.
 type loadedServer struct {
 	name    string
-	clients *loadCable
+	clients loadCable
 	window  int // how many clients wait for it at a time
 	cohorts [][]*loadClient
 
@@ -142,7 +142,7 @@ func (s *loadedServer) say(b *testing.B, c *loadClient, m *dhcpv4.DHCPv4) {
 		m.SetBroadcast()
 		c.said = m.ToBytes()
 	}
-	must(b, s.clients.send(c.mac, c.said))
+	must(b, s.clients.say(c.mac, c.said))
 }
 
 // begin has a client ask for an address, or for the one that it had before it
@@ -210,14 +210,10 @@ func (s *loadedServer) serve(b *testing.B, clients []*loadClient) float64 {
 // answer is the next message of the server; nil: none for long.
 func (s *loadedServer) answer(b *testing.B) *dhcpv4.DHCPv4 {
 	b.Helper()
-	must(b, s.clients.heard.SetReadDeadline(time.Now().Add(loadPatience)))
-	var buffer [1500]byte
-	n, err := s.clients.heard.Read(buffer[:])
+	m, err := s.clients.hear(time.Now().Add(loadPatience))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
-	must(b, err)
-	m, err := dhcpv4.FromBytes(buffer[:n])
 	must(b, err)
 	return m
 }
@@ -234,36 +230,57 @@ func (s *loadedServer) distinct(b *testing.B) {
 	}
 }
 
-// loadCable is where many clients are behind: each speaks by frames from its own
-// MAC, and all hear what is broadcast.
-type loadCable struct {
-	heard *net.UDPConn
-	fd    int // of a packet socket
-	index int
-}
+// loadCable is where many clients are behind, each with a MAC of its own: a packet
+// socket, as answers may be sent to that.
+type loadCable struct{ *os.File }
 
 // loadCable is the eth0 of a namespace.
-func (w *world) loadCable(ns *netns.NS) *loadCable {
+func (w *world) loadCable(ns *netns.NS) loadCable {
 	w.t.Helper()
-	c := &loadCable{heard: w.clientSocket(ns)}
+	var c loadCable
 	must(w.t, ns.Do(func() error {
 		eth0, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
 		}
-		c.index = eth0.Index
-		c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) // which hears nothing
-		return err
+		const ip, buffer = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8, 16 << 20 // in network order; octets
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		c.File = os.NewFile(uintptr(fd), "eth0")
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: eth0.Index, Protocol: ip}),
+		)
 	}))
-	w.t.Cleanup(func() { _ = unix.Close(c.fd) })
+	w.t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
-// send sends what a client says to all DHCP servers.
-func (c *loadCable) send(mac net.HardwareAddr, message []byte) error {
-	frame := append(ethernet(broadcast, mac, unix.ETH_P_IP),
-		ipv4(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), unix.IPPROTO_UDP, udp(68, 67, string(message)))...)
-	return unix.Sendto(c.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: c.index})
+// say sends what a client says to all DHCP servers.
+func (c loadCable) say(mac net.HardwareAddr, message []byte) error {
+	_, err := c.Write(append(ethernet(broadcast, mac, unix.ETH_P_IP),
+		ipv4(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), unix.IPPROTO_UDP, udp(68, 67, string(message)))...))
+	return err
+}
+
+// hear is the next that a DHCP server says.
+func (c loadCable) hear(limit time.Time) (*dhcpv4.DHCPv4, error) {
+	const headers = 14 + 20 + 8 // Ethernet, IPv4, UDP
+	if err := c.SetReadDeadline(limit); err != nil {
+		return nil, err
+	}
+	for {
+		var buffer [1500]byte
+		n, err := c.Read(buffer[:])
+		if err != nil {
+			return nil, err
+		}
+		if n > headers && buffer[14+9] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(buffer[14+20+2:]) == 68 {
+			return dhcpv4.FromBytes(buffer[headers:n])
+		}
+	}
 }
 
 // clientSocket is where the clients of a namespace hear and speak, by its eth0.
@@ -291,7 +308,7 @@ func (w *world) clientSocket(ns *netns.NS) *net.UDPConn {
 
 // beside runs a server on a bridge in a namespace of its own, beside frond's,
 // until the benchmark ends.
-func (w *world) beside(name string, server *exec.Cmd) *loadCable {
+func (w *world) beside(name string, server *exec.Cmd) loadCable {
 	w.t.Helper()
 	commands := map[string][]string{name: {
 		"ip link add br0 type bridge",
