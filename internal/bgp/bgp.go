@@ -21,10 +21,10 @@ type Speaker interface {
 	Run(ctx context.Context) error
 	Set(Desired) error
 	Events() <-chan Event
-	// Applied tells that the paths of the last PathsChanged are in force.
-	// Only then are they passed on to peers, so that no packet comes before
-	// its route, and only then does the next PathsChanged come. It may be
-	// called from any goroutine.
+	// Applied tells that the unicast paths of the last PathsChanged that had
+	// any are in force. Only then are they passed on to peers, so that no packet
+	// comes before its route, and only then does the next one with unicast paths
+	// come. It may be called from any goroutine.
 	Applied()
 }
 
@@ -183,8 +183,8 @@ type PeerChanged struct {
 }
 
 // PathsChanged tells prefixes whose best paths changed. Each entry is the
-// whole truth for its prefix, so applying one twice does no harm. It is to be
-// answered by Speaker.Applied.
+// whole truth for its prefix, so applying one twice does no harm. One with
+// unicast paths is to be answered by Speaker.Applied.
 type PathsChanged struct {
 	Unicast []Paths
 	EVPN    []EVPNPath

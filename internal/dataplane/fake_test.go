@@ -17,6 +17,7 @@ type fakeKernel struct {
 	applied []Op
 	calls   int // of Apply
 	dumps   int
+	reads   int // of Sysctls
 	refuse  func(Op) error
 	before  func(ops []Op) // called before operations are carried out
 	after   func(ops []Op) // called after that, before anybody is told
@@ -53,6 +54,7 @@ func (f *fakeKernel) copy() State {
 func (f *fakeKernel) Sysctls(paths []string) map[string]string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.reads++
 	values := make(map[string]string)
 	for _, path := range paths {
 		if value, ok := f.state.Sysctls[path]; ok {
@@ -217,7 +219,7 @@ func (f *fakeKernel) forwards() map[netip.Prefix][]NextHop {
 func (f *fakeKernel) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.applied, f.calls, f.dumps = nil, 0, 0
+	f.applied, f.calls, f.dumps, f.reads = nil, 0, 0, 0
 }
 
 // counts returns how often the kernel was changed and looked at.

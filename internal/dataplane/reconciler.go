@@ -40,6 +40,7 @@ type Reconciler struct {
 	intent   intent
 	done     []func() // see Then
 	ids      idAllocator
+	absent   map[string]bool // sysctls that were not there when the kernel was last looked at
 	nextDump time.Time
 	notYet   time.Time // no dump before
 	pause    time.Duration
@@ -64,6 +65,7 @@ func NewReconciler(target Target, log *slog.Logger) *Reconciler {
 		wake:    make(chan struct{}, 1),
 		adopted: make(chan struct{}),
 		intent:  intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess), refused: make(map[opKey]error), raised: make(map[string]bool)},
+		absent:  make(map[string]bool),
 		pause:   resyncFirst,
 		state:   newState(),
 		failing: newFailing(),
@@ -148,6 +150,7 @@ func (r *Reconciler) look(ctx context.Context) {
 	}
 	clear(r.intent.refused)
 	clear(r.intent.raised)
+	clear(r.absent)
 	if err != nil {
 		r.intent.refused[opKey{kind: kindDump}] = err
 		r.noteProblems()
@@ -321,24 +324,28 @@ func (r *Reconciler) concerned(links map[string]Link, down map[string]struct{}) 
 // readSysctls reads the values that became desired since the last dump.
 func (r *Reconciler) readSysctls() {
 	wanted := wantedSysctls(r.intent.desired, r.state.Links)
-	var unread []string
+	var unread, missing []string
 	for path := range wanted {
-		if _, ok := r.state.Sysctls[path]; !ok {
+		if _, ok := r.state.Sysctls[path]; !ok && !r.absent[path] {
 			unread = append(unread, path)
 		}
 	}
-	if len(unread) == 0 {
-		r.setMissing(nil)
-		return
+	if len(unread) > 0 {
+		values := r.target.Sysctls(unread)
+		r.mu.Lock()
+		maps.Copy(r.state.Sysctls, values)
+		r.mu.Unlock()
+		for _, path := range unread {
+			_, there := values[path]
+			r.absent[path] = !there
+		}
 	}
-	values := r.target.Sysctls(unread)
-	r.mu.Lock()
-	maps.Copy(r.state.Sysctls, values)
-	r.mu.Unlock()
-	r.setMissing(slices.DeleteFunc(unread, func(path string) bool {
-		_, ok := values[path]
-		return ok
-	}))
+	for path := range wanted {
+		if r.absent[path] {
+			missing = append(missing, path)
+		}
+	}
+	r.setMissing(missing)
 }
 
 // Adopted is closed once the kernel was looked at for the first time.

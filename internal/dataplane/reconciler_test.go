@@ -362,6 +362,39 @@ func TestPortThatAppearsLater(t *testing.T) {
 	})
 }
 
+// What this kernel has no sysctl for is not looked for again with each route.
+func TestAbsentSysctlCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel := newFakeKernel("a")
+		r, _ := run(t, kernel)
+		const absent = "net/ipv4/neigh/default/gc_thresh1"
+		r.Set(Desired{Sysctls: map[string]string{absent: "8192"}})
+		synctest.Wait()
+		kernel.reset()
+		for i := range 5 {
+			r.UpdateRoutes([]RouteUpdate{route(i, legA)})
+			synctest.Wait()
+		}
+		kernel.mu.Lock()
+		reads, dumps := kernel.reads, kernel.dumps
+		kernel.mu.Unlock()
+		if reads > dumps {
+			t.Errorf("read %d times in %d looks at the kernel", reads, dumps)
+		}
+		if missing := r.Report().MissingSysctls; !slices.Contains(missing, absent) {
+			t.Errorf("missing are %v, want %s", missing, absent)
+		}
+		kernel.mu.Lock()
+		kernel.state.Sysctls[absent] = "128"
+		kernel.mu.Unlock()
+		time.Sleep(resyncLast)
+		synctest.Wait()
+		if missing := r.Report().MissingSysctls; slices.Contains(missing, absent) || !slices.Contains(kernel.ops(), Op(SetSysctl{absent, "8192"})) {
+			t.Errorf("now that it is there: missing are %v, operations %v", missing, kernel.ops())
+		}
+	})
+}
+
 // Who waits is told when the routes are in force, also over a port whose
 // carrier the reconciler has only just heard of.
 func TestThen(t *testing.T) {

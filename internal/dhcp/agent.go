@@ -68,6 +68,7 @@ type segment struct {
 // output is what is to be done.
 type output struct {
 	frames []Sending
+	kept   []dataplane.LocalAddress
 	bound  []dataplane.LocalAddress
 	named  map[netip.Addr]Named
 }
@@ -307,6 +308,7 @@ func (a *agent) stored(j *job, now time.Duration) {
 	if a.jobs[j.key] != j {
 		return
 	}
+	a.keep(&j.request, j.address)
 	if j.probe && !j.key.six { // of IPv6 clients do so themselves (RFC 8415 §18.2.10.1)
 		a.probe(j, now)
 		return

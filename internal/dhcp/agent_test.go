@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -156,6 +157,34 @@ func (b *bench) record(a netip.Addr) lease {
 		b.t.Errorf("%s: the node knows %v, the store %v", a, e != nil, stored)
 	}
 	return l
+}
+
+// TestKeptBeforeItIsOffered has an address be told of that is kept for a client
+// while it is probed, and once more when it is offered again.
+func TestKeptBeforeItIsOffered(t *testing.T) {
+	s := blue("172.16.0.11", "172.16.0.254")
+	b := newBench(t, newMemory(), "n1", s)
+	discover := clientFrame(guestMAC(1), message(t, dhcpv4.MessageTypeDiscover, guestMAC(1)).ToBytes())
+	b.a.heard(b.port, discover, b.now)
+	if c, ok := b.a.commit(b.now); ok {
+		b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+	}
+	out := b.a.take()
+	if len(out.frames) != 1 || out.frames[0].Port.Port != "" {
+		t.Fatalf("sent is %+v, want a probe by all ports", out.frames)
+	}
+	probed := netip.AddrFrom4([4]byte(out.frames[0].Frame[sizeEthernet+24:]))
+	want := []dataplane.LocalAddress{{VNI: s.VNI, MAC: guestMAC(1), IP: probed, Port: b.port.Port}}
+	if !slices.Equal(out.kept, want) || len(out.bound) > 0 {
+		t.Errorf("while it is probed: kept %+v, bound %+v, want %+v kept", out.kept, out.bound, want)
+	}
+	if replies := b.settle(); len(replies) != 1 {
+		t.Fatalf("answered with %v", replies)
+	}
+	b.a.heard(b.port, discover, b.now)
+	if out := b.a.take(); !slices.Equal(out.kept, want) || len(out.frames) != 1 {
+		t.Errorf("offered again: kept %+v, sent %d", out.kept, len(out.frames))
+	}
 }
 
 func TestLeaseFromTheFirstMessageToTheLast(t *testing.T) {

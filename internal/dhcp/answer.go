@@ -9,8 +9,17 @@ import (
 
 // What is decided is said in the words of the client's protocol.
 
+// keep tells who keeps guests from other addresses that one is about to be a
+// client's: by the time that the client has it, it may speak from it.
+func (a *agent) keep(r *request, address netip.Addr) {
+	if r.source == r.mac { // else it is not known where the client is
+		a.out.kept = append(a.out.kept, dataplane.LocalAddress{VNI: r.port.VNI, MAC: r.mac, IP: address, Port: r.port.Port})
+	}
+}
+
 // offer tells a client which address is kept for it.
 func (a *agent) offer(s *segment, r *request, address netip.Addr) {
+	a.keep(r, address)
 	if r.six != nil {
 		a.advertise6(s, r, address)
 		return

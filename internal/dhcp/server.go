@@ -42,6 +42,7 @@ type Server struct {
 	wishes   chan struct{} // what was asked for has changed
 	requests chan func(*agent, time.Duration)
 	answers  chan answer
+	kept     chan []dataplane.LocalAddress
 	bound    chan []dataplane.LocalAddress
 	named    chan []Named
 	quit     chan struct{} // closed when Run ends
@@ -70,8 +71,8 @@ func New(config Config, log *slog.Logger) *Server {
 	return &Server{
 		config: config, log: log,
 		wishes: make(chan struct{}, 1), requests: make(chan func(*agent, time.Duration)),
-		answers: make(chan answer), bound: make(chan []dataplane.LocalAddress), named: make(chan []Named),
-		quit:      make(chan struct{}),
+		answers: make(chan answer), kept: make(chan []dataplane.LocalAddress), bound: make(chan []dataplane.LocalAddress),
+		named: make(chan []Named), quit: make(chan struct{}),
 		neighbors: make(map[dataplane.NeighborKey]dataplane.MAC),
 	}
 }
@@ -102,6 +103,11 @@ func signal(c chan<- struct{}) {
 	}
 }
 
+// Kept are the addresses that clients are about to be given: each is told when it
+// is kept for its client, before it is probed, and when it is offered once more. It
+// is to be read all the time; what waits is merged.
+func (s *Server) Kept() <-chan []dataplane.LocalAddress { return s.kept }
+
 // Bound are the addresses that clients were given. It is to be read all the
 // time; what waits is merged.
 func (s *Server) Bound() <-chan []dataplane.LocalAddress { return s.bound }
@@ -127,7 +133,10 @@ func (s *Server) Run(ctx context.Context) error {
 		s.takeIn(a)
 		a.tick(clock())
 		s.work(ctx, a, &untold, &work)
-		var bound chan []dataplane.LocalAddress
+		var kept, bound chan []dataplane.LocalAddress
+		if len(untold.kept) > 0 {
+			kept = s.kept
+		}
 		if len(untold.bound) > 0 {
 			bound = s.bound
 		}
@@ -142,6 +151,8 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case <-s.wishes:
 		case <-timer.C:
+		case kept <- untold.kept:
+			untold.kept = nil
 		case bound <- untold.bound:
 			untold.bound = nil
 		case named <- names:
@@ -196,13 +207,13 @@ func (s *Server) takeIn(a *agent) {
 
 // untold is what nobody has taken yet.
 type untold struct {
-	bound []dataplane.LocalAddress
-	named map[netip.Addr]Named
-	list  []Named // of named; nil: to be made
+	kept, bound []dataplane.LocalAddress
+	named       map[netip.Addr]Named
+	list        []Named // of named; nil: to be made
 }
 
-// maxWaiting bounds the addresses that nobody has taken from Bound yet. Later
-// ones are found by what the guests say themselves.
+// maxWaiting bounds the addresses that nobody has taken from Kept and Bound yet.
+// Later ones are found by what the guests say themselves.
 const maxWaiting = 65536
 
 // work does what the agent decides.
@@ -213,6 +224,9 @@ func (s *Server) work(ctx context.Context, a *agent, untold *untold, work *sync.
 	out := a.take()
 	for _, f := range out.frames {
 		s.config.Wire.Send(f.Port, f.Frame)
+	}
+	if len(untold.kept) < maxWaiting {
+		untold.kept = append(untold.kept, out.kept...)
 	}
 	if len(untold.bound) < maxWaiting {
 		untold.bound = append(untold.bound, out.bound...)

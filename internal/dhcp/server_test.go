@@ -71,6 +71,7 @@ func start(t *testing.T, store kv.Store, node string, s Segment) *running {
 	work.Go(func() {
 		for {
 			select {
+			case <-r.Kept():
 			case list := <-r.Bound():
 				for _, a := range list {
 					r.bound <- a

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,11 +43,11 @@ type loadClient struct {
 	said    []byte // last
 }
 
-// loadedServer is a DHCP server, and a socket for all of its clients, in a
-// namespace that is cabled to a port of the server's bridge.
+// loadedServer is a DHCP server, and the cable of all of its clients, from a
+// namespace of theirs to a port of the server's bridge.
 type loadedServer struct {
 	name    string
-	clients *net.UDPConn
+	clients loadCable
 	window  int // how many clients wait for it at a time
 	cohorts [][]*loadClient
 
@@ -57,20 +58,21 @@ type loadedServer struct {
 // BenchmarkDHCPServers has the same load of clients ask frond, dnsmasq and kea
 // in turns: clients that have no address yet, and, when a quarter of the lease
 // is over, the same ones as after a reboot (RFC 2131 §3.2), by which servers
-// give the lease anew. Answers are broadcast, so that no server has to find out
-// a client's MAC first.
+// give the lease anew. Each asks from its own MAC, as a guest does, so that frond
+// tells the fabric of it. Answers are broadcast, so that no server has to find
+// out a client's MAC first.
 func BenchmarkDHCPServers(b *testing.B) {
 	const rounds, clients = 3, 1000
 	kea, dnsmasq := needs(b, "kea-dhcp4", "kea-dhcp4-server"), needs(b, "dnsmasq", "dnsmasq-base")
 	w := populate(b, "bench", SpineLeaf(1, 2), 1, leasing, func(document string) string {
 		return strings.Replace(document, "dhcp: {range: 172.16.1.0-172.16.9.255}",
-			fmt.Sprintf("dhcp: {range: %s-%s, lease: %s, port_limit: 20000}", loadFirst, loadLast, loadLease), 1)
+			fmt.Sprintf("mac_limit: 20000, dhcp: {range: %s-%s, lease: %s, port_limit: 20000}", loadFirst, loadLast, loadLease), 1)
 	})
 	w.steady()
 	ns, err := w.Host("g1")
 	must(b, err)
 	servers := []*loadedServer{
-		{name: "frond", clients: w.clientSocket(ns), window: 512}, // each address is probed for 150 ms
+		{name: "frond", clients: w.loadCable(ns), window: 512}, // each address is probed for 150 ms
 		{name: "dnsmasq", clients: w.beside("dnsmasq", dnsmasqCommand(dnsmasq, b.TempDir())), window: 64},
 		{name: "kea", clients: w.beside("kea", keaCommand(b, kea, b.TempDir())), window: 64},
 	}
@@ -140,8 +142,7 @@ func (s *loadedServer) say(b *testing.B, c *loadClient, m *dhcpv4.DHCPv4) {
 		m.SetBroadcast()
 		c.said = m.ToBytes()
 	}
-	_, err := s.clients.WriteTo(c.said, &net.UDPAddr{IP: net.IPv4bcast, Port: 67})
-	must(b, err)
+	must(b, s.clients.say(c.mac, c.said))
 }
 
 // begin has a client ask for an address, or for the one that it had before it
@@ -209,14 +210,10 @@ func (s *loadedServer) serve(b *testing.B, clients []*loadClient) float64 {
 // answer is the next message of the server; nil: none for long.
 func (s *loadedServer) answer(b *testing.B) *dhcpv4.DHCPv4 {
 	b.Helper()
-	must(b, s.clients.SetReadDeadline(time.Now().Add(loadPatience)))
-	var buffer [1500]byte
-	n, err := s.clients.Read(buffer[:])
+	m, err := s.clients.hear(time.Now().Add(loadPatience))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
-	must(b, err)
-	m, err := dhcpv4.FromBytes(buffer[:n])
 	must(b, err)
 	return m
 }
@@ -229,6 +226,59 @@ func (s *loadedServer) distinct(b *testing.B) {
 	for i, c := range all[1:] {
 		if c.address.Equal(all[i].address) {
 			b.Errorf("%s gives %s to %s and %s", s.name, c.address, c.mac, all[i].mac)
+		}
+	}
+}
+
+// loadCable is where many clients are behind, each with a MAC of its own: a packet
+// socket, as answers may be sent to that.
+type loadCable struct{ *os.File }
+
+// loadCable is the eth0 of a namespace.
+func (w *world) loadCable(ns *netns.NS) loadCable {
+	w.t.Helper()
+	var c loadCable
+	must(w.t, ns.Do(func() error {
+		eth0, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		const ip, buffer = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8, 16 << 20 // in network order; octets
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		c.File = os.NewFile(uintptr(fd), "eth0")
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: eth0.Index, Protocol: ip}),
+		)
+	}))
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// say sends what a client says to all DHCP servers.
+func (c loadCable) say(mac net.HardwareAddr, message []byte) error {
+	_, err := c.Write(append(ethernet(broadcast, mac, unix.ETH_P_IP),
+		ipv4(netip.IPv4Unspecified(), netip.AddrFrom4([4]byte{255, 255, 255, 255}), unix.IPPROTO_UDP, udp(68, 67, string(message)))...))
+	return err
+}
+
+// hear is the next that a DHCP server says.
+func (c loadCable) hear(limit time.Time) (*dhcpv4.DHCPv4, error) {
+	const headers = 14 + 20 + 8 // Ethernet, IPv4, UDP
+	if err := c.SetReadDeadline(limit); err != nil {
+		return nil, err
+	}
+	for {
+		var buffer [1500]byte
+		n, err := c.Read(buffer[:])
+		if err != nil {
+			return nil, err
+		}
+		if n > headers && buffer[14+9] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(buffer[14+20+2:]) == 68 {
+			return dhcpv4.FromBytes(buffer[headers:n])
 		}
 	}
 }
@@ -258,7 +308,7 @@ func (w *world) clientSocket(ns *netns.NS) *net.UDPConn {
 
 // beside runs a server on a bridge in a namespace of its own, beside frond's,
 // until the benchmark ends.
-func (w *world) beside(name string, server *exec.Cmd) *net.UDPConn {
+func (w *world) beside(name string, server *exec.Cmd) loadCable {
 	w.t.Helper()
 	commands := map[string][]string{name: {
 		"ip link add br0 type bridge",
@@ -296,7 +346,7 @@ func (w *world) beside(name string, server *exec.Cmd) *net.UDPConn {
 		_ = server.Process.Kill()
 		_ = server.Wait()
 	})
-	return w.clientSocket(spaces[name+"-clients"])
+	return w.loadCable(spaces[name+"-clients"])
 }
 
 // dnsmasqCommand has dnsmasq give addresses, and do nothing else. It asks for

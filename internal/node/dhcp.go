@@ -18,6 +18,7 @@ import (
 type guestAddresses interface {
 	SetSegments([]dhcp.Segment)
 	Observe(map[dataplane.NeighborKey]dataplane.MAC)
+	Kept() <-chan []dataplane.LocalAddress
 	Bound() <-chan []dataplane.LocalAddress
 	Named() <-chan []dhcp.Named
 	Report() dhcp.Report
@@ -139,6 +140,18 @@ func clientOf(r fabric.Reservation) (c dhcp.Client) {
 	}
 	_ = c.UnmarshalText([]byte(r.ClientID))
 	return c
+}
+
+// kept takes in which addresses guests of this node are about to be given: rules
+// that let each speak from its own alone have to be there by then.
+func (l *loop) kept(addresses []dataplane.LocalAddress) {
+	if guests := l.plan.Guard.Guests; guests == nil || !guests.Strict() {
+		return
+	}
+	for _, a := range addresses {
+		l.guarded.grant(l.segmentName(a.VNI), dataplane.GuestAddress{MAC: a.MAC, IP: a.IP})
+	}
+	l.guarded.changed = true
 }
 
 // leased takes in which addresses guests of this node were given: they are

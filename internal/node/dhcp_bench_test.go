@@ -189,6 +189,7 @@ func measureLeases(b *testing.B, client *store.Client, nodes, each, window int) 
 		work.Go(func() {
 			for {
 				select {
+				case <-s.Kept():
 				case <-s.Bound():
 				case <-ctx.Done():
 					return

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,26 @@ func TestStrictGuardAndALeaseOfNow(t *testing.T) {
 	r.leased([]dataplane.LocalAddress{{VNI: 7, MAC: mac, IP: at, Port: "tap1"}})
 	if holder, _ := r.segments.stations.Holder(7, at); holder.MAC != mac {
 		t.Errorf("leased to %s, and held by %s", mac, holder.MAC)
+	}
+}
+
+// TestStrictGuardAndAnOffer has the rules of a strict guard let a guest speak from
+// an address that it is only about to be given.
+func TestStrictGuardAndAnOffer(t *testing.T) {
+	r := began(t)
+	r.dhcp.report.Synced = true
+	r.adopt(parse(t, leasingDocument+"guard: {strict: on}\n", "leaf1"), nil)
+	r.step()
+	own := dataplane.GuestAddress{MAC: dataplane.MAC{2, 0, 0, 0, 0, 9}, IP: netip.MustParseAddr("172.16.0.12")}
+	r.dhcp.leases = []dhcp.Lease{{Segment: "blue", Address: own.IP, MAC: own.MAC, State: "offered"}}
+	r.kept([]dataplane.LocalAddress{{VNI: 7, MAC: own.MAC, IP: own.IP, Port: "tap1"}})
+	r.now = r.now.Add(time.Second) // rules are not made without a pause
+	r.step()
+	if !slices.Contains(r.guard.rules.Holders, own) {
+		t.Errorf("it may not: %+v", r.guard.rules.Holders)
+	}
+	if _, held := r.segments.stations.Holder(7, own.IP); held {
+		t.Error("others are told that it is there already")
 	}
 }
 

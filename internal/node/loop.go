@@ -173,6 +173,8 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			}
 			handed, l.handing = true, nil
 		case <-l.held.Changed():
+		case kept := <-l.addresses.Kept():
+			l.kept(kept)
 		case bound := <-l.addresses.Bound():
 			l.leased(bound)
 			l.guarded.changed = true
@@ -281,7 +283,9 @@ func (l *loop) heard(event bgp.Event) {
 	case bgp.PeerChanged:
 		l.peerChanged(event)
 	case bgp.PathsChanged:
-		l.pathsChanged(event.Unicast)
+		if len(event.Unicast) > 0 {
+			l.pathsChanged(event.Unicast)
+		}
 		l.learnSegments(event)
 		l.guarded.changed = l.guarded.changed || len(event.EVPN) > 0
 	case bgp.Converged:
@@ -339,11 +343,11 @@ func (l *loop) apply(now time.Time) {
 	}
 	l.applyGateways(now)
 	l.applySegments()
+	l.tellSpeaker(now) // other nodes wait for it, and for nothing of what follows
 	l.applyAdvertisements()
 	l.applyGuard(now)
 	l.applyDHCP(now)
 	l.applyNames()
-	l.tellSpeaker(now)
 	l.judge(now)
 }
 

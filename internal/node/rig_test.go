@@ -79,7 +79,7 @@ func newRig(t *testing.T) *rig {
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates, r.voting = &fakeGateways{changed: make(chan struct{}, 1)}, &fakeQuorum{}
-	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{}, &fakeAddresses{}
+	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{rig: r}, &fakeAddresses{}
 	r.network, r.hyper = &fakeNetwork{}, &fakeHypervisor{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
@@ -392,12 +392,17 @@ func (f *fakeNAT) Problem() (string, time.Time)   { return f.problem, time.Time{
 
 // fakeGuard notes the rules.
 type fakeGuard struct {
+	rig   *rig
 	rules dataplane.Guard
 	sets  int
 	drops []dataplane.GuardDrop
 }
 
-func (f *fakeGuard) Set(g dataplane.Guard)                 { f.rules, f.sets = g, f.sets+1 }
+func (f *fakeGuard) Set(g dataplane.Guard) {
+	f.rules, f.sets = g, f.sets+1
+	f.rig.order = append(f.rig.order, "guard")
+}
+
 func (f *fakeGuard) Problem() (string, time.Time)          { return "", time.Time{} }
 func (f *fakeGuard) Withdraw(context.Context) error        { return nil }
 func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil }
@@ -415,6 +420,7 @@ type fakeAddresses struct {
 
 func (f *fakeAddresses) SetSegments(s []dhcp.Segment)                      { f.segments = s }
 func (f *fakeAddresses) Observe(n map[dataplane.NeighborKey]dataplane.MAC) { f.remote = n }
+func (f *fakeAddresses) Kept() <-chan []dataplane.LocalAddress             { return nil }
 func (f *fakeAddresses) Bound() <-chan []dataplane.LocalAddress            { return nil }
 func (f *fakeAddresses) Named() <-chan []dhcp.Named                        { return nil }
 func (f *fakeAddresses) Report() dhcp.Report                               { return f.report }

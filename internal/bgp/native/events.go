@@ -62,7 +62,8 @@ const eventSize = 4096
 
 // nextEvent returns the event to offer and the channel to offer it on; the
 // channel is nil while there is nothing to tell. Sessions come first, then
-// paths, Converged after the paths that it speaks of, and counters last.
+// paths, Converged after the paths that it speaks of, and counters last. While
+// unicast paths are not in force yet, EVPN goes on: it does not depend on them.
 func (s *Speaker) nextEvent() (seam.Event, chan<- seam.Event) {
 	p := &s.pending
 	if p.ready == nil {
@@ -85,11 +86,11 @@ func (s *Speaker) composeEvent() seam.Event {
 	if s.restarting.Load() {
 		return nil // the kernel still holds the routes of the run before
 	}
+	if len(p.routes) > 0 || len(p.prefixes) > 0 && p.applying == nil {
+		return s.composePaths()
+	}
 	if p.applying != nil {
 		return nil
-	}
-	if len(p.prefixes) > 0 || len(p.routes) > 0 {
-		return s.composePaths()
 	}
 	if p.converged {
 		p.converged = false
@@ -102,7 +103,7 @@ func (s *Speaker) composeEvent() seam.Event {
 	return nil
 }
 
-// Applied tells that what the last PathsChanged told is in force.
+// Applied tells that the unicast paths that were told last are in force.
 func (s *Speaker) Applied() {
 	select {
 	case s.applied <- struct{}{}:
@@ -125,14 +126,9 @@ func (s *Speaker) announceApplied() {
 func (s *Speaker) composePaths() seam.PathsChanged {
 	p := &s.pending
 	var event seam.PathsChanged
-	p.applying = make(map[netip.Prefix]struct{})
-	for key := range p.prefixes {
-		if len(event.Unicast) == eventSize {
-			break
-		}
-		delete(p.prefixes, key)
-		p.applying[key] = struct{}{}
-		event.Unicast = append(event.Unicast, s.paths(key))
+	if p.applying == nil && len(p.prefixes) > 0 {
+		p.applying = make(map[netip.Prefix]struct{})
+		event.Unicast = s.composeUnicast()
 	}
 	for key := range p.routes {
 		if len(event.EVPN) == eventSize {
@@ -142,6 +138,19 @@ func (s *Speaker) composePaths() seam.PathsChanged {
 		event.EVPN = append(event.EVPN, s.evpnPath(key))
 	}
 	return event
+}
+
+func (s *Speaker) composeUnicast() (all []seam.Paths) {
+	p := &s.pending
+	for key := range p.prefixes {
+		if len(all) == eventSize {
+			break
+		}
+		delete(p.prefixes, key)
+		p.applying[key] = struct{}{}
+		all = append(all, s.paths(key))
+	}
+	return all
 }
 
 func (s *Speaker) paths(key netip.Prefix) seam.Paths {

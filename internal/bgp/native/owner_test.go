@@ -95,7 +95,7 @@ func (o owner) read() (events []seam.Event) {
 		}
 		o.eventTaken()
 		events = append(events, event)
-		if _, ok := event.(seam.PathsChanged); ok {
+		if p, ok := event.(seam.PathsChanged); ok && len(p.Unicast) > 0 {
 			o.announceApplied()
 		}
 	}
@@ -179,6 +179,46 @@ func TestChangesWhileApplying(t *testing.T) {
 	o.expectTold(late, "10.1.0.0/16", "")
 	o.withdraw(a, "10.1.0.0/16")
 	o.expectTold(b, "", "10.1.0.0/16") // at once
+}
+
+// TestEVPNWhileApplying has EVPN routes be told of while unicast paths are not in
+// force yet, which others of these wait for.
+func TestEVPNWhileApplying(t *testing.T) {
+	o := newOwner(t)
+	a := o.neighbor(1)
+	o.up(a, graceful(1))
+	o.read()
+	next := func() (told seam.PathsChanged) {
+		t.Helper()
+		event, out := o.nextEvent()
+		if out == nil {
+			return told
+		}
+		o.eventTaken()
+		told, ok := event.(seam.PathsChanged)
+		if !ok {
+			t.Fatalf("told is %+v, want paths", event)
+		}
+		return told
+	}
+	o.announce(a, []uint32{65001}, "10.1.0.0/16")
+	if told := next(); len(told.Unicast) != 1 {
+		t.Fatalf("told is %+v, want the prefix", told)
+	}
+	u := &update{attributes: &attributes{asPath: []uint32{65001}, pathLength: 1, localPref: defaultLocalPref}}
+	u.reach.evpn = []string{"\x03\x02xx"}
+	received{a.machine, a.session, u}.apply(o.Speaker)
+	o.announce(a, []uint32{65001}, "10.2.0.0/16")
+	if told := next(); len(told.EVPN) != 1 || len(told.Unicast) != 0 {
+		t.Errorf("told is %+v, want the EVPN route alone", told)
+	}
+	if told := next(); len(told.EVPN)+len(told.Unicast) != 0 {
+		t.Errorf("told is %+v before what was told is in force", told)
+	}
+	o.announceApplied()
+	if told := next(); len(told.EVPN) != 0 || len(told.Unicast) != 1 {
+		t.Errorf("told is %+v, want the other prefix", told)
+	}
 }
 
 // TestNewASInPaths changes the node's AS: what it originates must be told

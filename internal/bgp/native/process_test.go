@@ -65,7 +65,7 @@ func serveSpeaker() {
 			if out.Encode(&e) != nil {
 				return
 			}
-			if _, ok := e.(seam.PathsChanged); ok {
+			if p, ok := e.(seam.PathsChanged); ok && len(p.Unicast) > 0 {
 				s.Applied()
 			}
 		}
