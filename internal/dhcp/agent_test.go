@@ -163,11 +163,11 @@ func (b *bench) record(a netip.Addr) lease {
 // while it is probed, and once more when it is offered again.
 func TestKeptBeforeItIsOffered(t *testing.T) {
 	s := blue("172.16.0.11", "172.16.0.254")
-	b := newBench(t, newMemory(), "n1", s)
+	b := newBench(t, kv.NewRecords(), "n1", s)
 	discover := clientFrame(guestMAC(1), message(t, dhcpv4.MessageTypeDiscover, guestMAC(1)).ToBytes())
 	b.a.heard(b.port, discover, b.now)
 	if c, ok := b.a.commit(b.now); ok {
-		b.a.answered(c, b.store.commit(c.txn), nil, b.now)
+		b.a.answered(c, b.store.Commit(c.txn), nil, b.now)
 	}
 	out := b.a.take()
 	if len(out.frames) != 1 || out.frames[0].Port.Port != "" {
