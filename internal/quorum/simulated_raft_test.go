@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"slices"
+	"testing"
 	"time"
 )
 
@@ -227,4 +228,44 @@ func (s *simulation) changeVoters(leader int) {
 
 func (s *simulation) leader() int {
 	return slices.IndexFunc(s.stations, func(st *station) bool { return st.raft.leads })
+}
+
+// TestVotersLeftBehind has two members lose their votes without hearing of it:
+// they go on to name one who leads no more, each with voters of its own time.
+func TestVotersLeftBehind(t *testing.T) {
+	const former, next = 2, 3
+	s := newSimulation(t, 1, 5, 3)
+	for s.leader() != former {
+		if s.now > time.Minute {
+			t.Fatal("it never leads")
+		}
+		s.transfer(s.leader())
+		s.run(4 * time.Second)
+	}
+	r := &s.stations[former].raft
+	var logs [][]entry
+	for _, voters := range [][]int{{0, 1, 2}, {0, 1, 2, 3}, {1, 2, 3}, {1, 2, 3, 4}, {2, 3, 4}} {
+		r.log = append(r.log[:len(r.log):len(r.log)], entry{r.term, voters})
+		r.beat = s.now
+		logs = append(logs, r.log)
+		s.run(4 * time.Second)
+	}
+	term := r.term
+	if holders := s.holders(); !slices.Equal(holders, []int{former}) || r.committed != len(r.log) {
+		t.Fatalf("%v hold the address, %d of %d entries are committed", holders, r.committed, len(r.log))
+	}
+	s.send(letter{from: former, to: next, kind: "now", term: term})
+	s.run(300 * time.Millisecond)
+	for _, i := range []int{0, 1, former} {
+		for _, other := range []int{next, 4} {
+			s.cut[[2]int{i, other}], s.cut[[2]int{other, i}] = true, true
+		}
+	}
+	for i := range 2 {
+		s.stations[i].raft = raft{term: term, voted: former, leader: former, log: logs[i], deadline: s.now + 10*time.Second}
+	}
+	s.run(7 * time.Second)
+	if holders := s.holders(); !slices.Equal(holders, []int{next}) {
+		t.Errorf("%v hold the address", holders)
+	}
 }
