@@ -156,7 +156,8 @@ func (w *world) settled() string {
 	return w.agree(w.LXDNodes()...)
 }
 
-// agree waits until the agents of these nodes agree on who has the gateway.
+// agree waits until the agents of these nodes agree on who has the gateway: by what
+// the database tells each of them, and by what is announced.
 func (w *world) agree(nodes ...string) string {
 	w.t.Helper()
 	var last string
@@ -164,12 +165,12 @@ func (w *world) agree(nodes ...string) string {
 		said := map[string]bool{}
 		for _, node := range nodes {
 			all, err := api.NewClient(w.Socket(node)).Gateways(w.t.Context())
-			if err != nil || len(all) != 1 {
+			if err != nil || len(all) != 1 || all[0].Next != all[0].Holder {
 				said["?"] = true
+				last = fmt.Sprint(node, err, all)
 				continue
 			}
 			said[all[0].Holder] = true
-			last = fmt.Sprint(all)
 		}
 		if len(said) == 1 && !said["?"] && !said[""] {
 			for holder := range said {
@@ -177,7 +178,7 @@ func (w *world) agree(nodes ...string) string {
 			}
 		}
 	}
-	w.t.Fatalf("the agents do not agree on who has the gateway: %s", last)
+	w.t.Fatalf("the agents do not agree on who has the gateway: %s, and last of all %s", strings.Join(nodes, ", "), last)
 	return ""
 }
 
