@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 // survey keeps up to date who is on the other members of a cluster. It is slow
 // where one of them is away, and nothing waits for it.
 type survey struct {
-	wake  chan struct{}    // capacity 1
+	inbox inbox            // what others' events name
 	found chan far         // capacity 1, holds the newest
 	known []Instance       // what was found last
 	names map[Key]struct{} // of all instances then
@@ -22,10 +23,10 @@ type far struct {
 }
 
 const (
-	// surveyInterval is how often it is made without an event.
+	// surveyInterval is how often all are asked for: that costs every member a look
+	// at all of its instances.
 	surveyInterval = 10 * time.Minute
-	// surveyPause is how long it rests between two: each costs every member a
-	// look at all of its instances.
+	// surveyPause is how long it rests before it asks for what events have named.
 	surveyPause = 15 * time.Second
 	// surveyLook is after how long one that has failed is made again, and how often
 	// names are looked at, which costs little: an event may have been missed.
@@ -34,14 +35,9 @@ const (
 
 // newSurvey goes on from what was found before.
 func newSurvey(before []Instance) *survey {
-	return &survey{wake: make(chan struct{}, 1), found: make(chan far, 1), known: before}
-}
-
-// again has it be made once more.
-func (s *survey) again() {
-	select {
-	case s.wake <- struct{}{}:
-	default: // it will be
+	return &survey{
+		inbox: inbox{wake: make(chan struct{}, 1)}, found: make(chan far, 1),
+		known: before, names: make(map[Key]struct{}),
 	}
 }
 
@@ -53,28 +49,69 @@ func (s *survey) run(ctx context.Context, source Source, server Server, begin <-
 		return ctx.Err()
 	case <-begin:
 	}
+	var whole time.Time // when all were asked for last
 	for {
-		err := bounded(ctx, listTime, func(ctx context.Context) error {
-			known, unknown, err := source.Everywhere(ctx)
-			if err == nil {
-				s.take(known, unknown, server)
-			}
-			return err
-		})
+		keys, all := s.inbox.take()
+		var err error
+		if all = all || time.Since(whole) >= surveyInterval; !all {
+			err = s.ask(ctx, source, server, keys)
+		}
+		if all || err != nil { // who cannot be asked alone is in the list of all
+			whole = time.Now()
+			err = s.list(ctx, source, server)
+		}
 		s.tell(far{s.known, err})
+		if err != nil {
+			whole = time.Time{}
+		}
 		if _, err := pause(ctx, surveyPause, nil); err != nil {
 			return err
 		}
-		for next := time.Now().Add(surveyInterval - surveyPause); time.Now().Before(next); {
-			woken, ended := pause(ctx, surveyLook, s.wake)
+		for {
+			woken, ended := pause(ctx, surveyLook, s.inbox.wake)
 			if ended != nil {
 				return ended
 			}
-			if woken || err != nil || s.renamed(ctx, source) {
+			if !woken && s.renamed(ctx, source) {
+				whole = time.Time{}
+			}
+			if woken || time.Since(whole) >= surveyInterval {
 				break
 			}
 		}
 	}
+}
+
+func (s *survey) list(ctx context.Context, source Source, server Server) error {
+	return bounded(ctx, listTime, func(ctx context.Context) error {
+		known, unknown, err := source.Everywhere(ctx)
+		if err == nil {
+			s.take(known, unknown, server)
+		}
+		return err
+	})
+}
+
+// ask brings up to date what is known of some.
+func (s *survey) ask(ctx context.Context, source Source, server Server, keys []Key) error {
+	known := slices.Clone(s.known)
+	for _, key := range keys {
+		i, err := ask(ctx, askTime, func(ctx context.Context) (Instance, error) { return source.Instance(ctx, key) })
+		if err != nil && !errors.Is(err, ErrGone) {
+			return err
+		}
+		known = slices.DeleteFunc(known, func(o Instance) bool { return o.Key == key })
+		delete(s.names, key)
+		if err == nil {
+			s.names[key] = struct{}{}
+			known = append(known, i)
+		}
+	}
+	if len(s.names) > maxCluster {
+		return tooMany(len(s.names), maxCluster)
+	}
+	s.keep(known, server)
+	return nil
 }
 
 // renamed tells whether there are others by now than the survey found.
@@ -102,6 +139,11 @@ func (s *survey) take(known []Instance, unknown []Key, server Server) {
 			known = append(known, i)
 		}
 	}
+	s.keep(known, server)
+}
+
+// keep replaces what was found, in order and without what is here.
+func (s *survey) keep(known []Instance, server Server) {
 	s.known = slices.DeleteFunc(known, server.Here)
 	slices.SortFunc(s.known, func(a, b Instance) int { return a.Key.compare(b.Key) })
 }

@@ -227,7 +227,7 @@ var errRearranged = errors.New("another hypervisor is to be watched")
 // is not to delay what happens here.
 func (w *Watcher) hear(e Event, server Server, far *survey) {
 	if server.Cluster && e.Location != "" && e.Location != server.Member {
-		far.again()
+		far.inbox.put(e)
 		return
 	}
 	w.inbox.put(e)

@@ -28,6 +28,7 @@ type fake struct {
 	asked     int // who it is
 	listed    int
 	surveyed  int
+	single    int // for one elsewhere
 }
 
 func (f *fake) answer(ctx context.Context) error {
@@ -73,6 +74,8 @@ func (f *fake) Everywhere(ctx context.Context) ([]Instance, []Key, error) {
 		return nil, nil, f.partial
 	case f.away:
 		return named(f.names...), []Key{far.Key}, nil
+	case f.elsewhere == "":
+		return named(f.names...), nil, nil
 	}
 	return append(named(f.names...), far), nil, nil
 }
@@ -90,6 +93,9 @@ func (f *fake) Names(ctx context.Context) ([]Key, error) {
 	own, err := f.Keys(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.elsewhere == "" {
+		return own, err
+	}
 	return append(own, Key{"default", f.elsewhere}), err
 }
 
@@ -99,6 +105,16 @@ func (f *fake) Instance(ctx context.Context, key Key) (Instance, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.elsewhere != "" && key.Name == f.elsewhere {
+		f.single++
+		switch {
+		case f.partial != nil:
+			return Instance{}, f.partial
+		case f.away:
+			return Instance{}, errors.New("its member is away")
+		}
+		return Instance{Key: key, Location: "leaf2"}, nil
+	}
 	switch {
 	case slices.Contains(f.unknown, key.Name):
 		return Instance{}, ErrUnknown
@@ -197,8 +213,14 @@ func TestWatcherFollows(t *testing.T) {
 		f.set(func() { f.elsewhere = "e" })
 		f.tell(Event{Key: Key{"default", "e"}, Location: "leaf2"})
 		time.Sleep(surveyPause)
-		if s := state(); len(s.Elsewhere) != 1 || s.Elsewhere[0].Name != "e" {
-			t.Errorf("elsewhere are %+v", s.Elsewhere)
+		if s := state(); len(s.Elsewhere) != 1 || s.Elsewhere[0].Name != "e" || f.surveyed != 1 || f.single != 1 {
+			t.Errorf("elsewhere are %+v, all were asked for %d times and it alone %d", s.Elsewhere, f.surveyed, f.single)
+		}
+		f.set(func() { f.elsewhere = "" })
+		f.tell(Event{Key: Key{"default", "e"}, Location: "leaf2"})
+		time.Sleep(surveyPause)
+		if s := state(); len(s.Elsewhere) != 0 || f.surveyed != 1 {
+			t.Errorf("elsewhere are %+v, all were asked for %d times", s.Elsewhere, f.surveyed)
 		}
 		if f.connected != 1 {
 			t.Errorf("connected %d times", f.connected)
@@ -295,7 +317,7 @@ func TestWatcherKeepsThoseElsewhere(t *testing.T) {
 		}
 		event := func() {
 			time.Sleep(surveyPause)
-			f.tell(Event{Key: Key{"default", "x"}, Location: "leaf2"})
+			f.tell(Event{Key: Key{"default", f.elsewhere}, Location: "leaf2"})
 			synctest.Wait()
 		}
 		w.Set(somewhere)

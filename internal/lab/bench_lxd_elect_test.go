@@ -29,7 +29,7 @@ func (w *world) elected(but string) time.Time {
 // spine when the node of the database's leader fails, or what decides there, and
 // how much of it the database takes to elect its next leader.
 func BenchmarkElectedByLXD(b *testing.B) {
-	w := votingWorld(b, "bench", 6)
+	w := votingWorld(b, "bench", 3, 6)
 	holder := w.watchHolders(electedAddress)
 	for _, f := range votingFaults {
 		b.Run(f.name, func(b *testing.B) {
@@ -65,7 +65,7 @@ func BenchmarkElectedByLXD(b *testing.B) {
 // the processor time of the agents, of one second, of the leader's node and of
 // another, and what an agent needs beside it where no LXD is.
 func BenchmarkElectedByLXDCost(b *testing.B) {
-	w := votingWorld(b, "bench", 0)
+	w := votingWorld(b, "bench", 3, 0)
 	leader := w.settled()
 	time.Sleep(10 * time.Second) // for what begins to be over
 	agents := make(map[string]int)

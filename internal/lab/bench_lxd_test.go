@@ -61,7 +61,7 @@ func BenchmarkHypervisorMove(b *testing.B) {
 // BenchmarkHypervisorWatch is what it costs an agent to watch a hypervisor with 200
 // instances, in a cluster that has 200 more, beyond what it needs without: while nothing happens, and while
 // something happens to an instance every second, in turns to one here and to one on
-// another member of the cluster, for which all are asked for anew. The hypervisor is
+// another member of the cluster, each of which is asked for by its name. The hypervisor is
 // none: it only answers, as LXD 5.0.2 does.
 func BenchmarkHypervisorWatch(b *testing.B) {
 	w := populate(b, "bench", SpineLeaf(1, 2), 2)

@@ -25,9 +25,9 @@ func lxdDecides(document string) string { return elects(document) + "store: {lxd
 
 // votingWorld is a fabric with a real LXD cluster on its leafs that decides
 // about its elected gateway, and n guests that know it.
-func votingWorld(t testing.TB, name string, n int) *world {
+func votingWorld(t testing.TB, name string, leafs, n int) *world {
 	t.Helper()
-	w := populate(t, name, SpineLeaf(2, 3), n, lxdDecides)
+	w := populate(t, name, SpineLeaf(2, leafs), n, lxdDecides)
 	for _, g := range w.Topology.Guests {
 		w.inside(g.Name, "ip route replace default via "+electedAddress.String())
 	}
@@ -153,17 +153,24 @@ func (w *world) voting() {
 func (w *world) settled() string {
 	w.t.Helper()
 	w.voting()
+	return w.agree(w.LXDNodes()...)
+}
+
+// agree waits until the agents of these nodes agree on who has the gateway: by what
+// the database tells each of them, and by what is announced.
+func (w *world) agree(nodes ...string) string {
+	w.t.Helper()
 	var last string
 	for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
 		said := map[string]bool{}
-		for _, node := range w.LXDNodes() {
+		for _, node := range nodes {
 			all, err := api.NewClient(w.Socket(node)).Gateways(w.t.Context())
-			if err != nil || len(all) != 1 {
+			if err != nil || len(all) != 1 || all[0].Next != all[0].Holder {
 				said["?"] = true
+				last = fmt.Sprint(node, err, all)
 				continue
 			}
 			said[all[0].Holder] = true
-			last = fmt.Sprint(all)
 		}
 		if len(said) == 1 && !said["?"] && !said[""] {
 			for holder := range said {
@@ -171,14 +178,14 @@ func (w *world) settled() string {
 			}
 		}
 	}
-	w.t.Fatalf("the agents do not agree on who has the gateway: %s", last)
+	w.t.Fatalf("the agents do not agree on who has the gateway: %s, and last of all %s", strings.Join(nodes, ", "), last)
 	return ""
 }
 
 // TestElectedByLXD has the node of the database's leader fail in every way that
 // there is: another one takes the gateway, and never do two have it.
 func TestElectedByLXD(t *testing.T) {
-	w := votingWorld(t, "voting", 6)
+	w := votingWorld(t, "voting", 3, 6)
 	holder := w.watchHolders(electedAddress)
 	for _, f := range votingFaults {
 		t.Run(f.name, func(t *testing.T) {
@@ -255,7 +262,7 @@ func (w *world) beginLXD(node string) {
 // TestLXDStopsOnANode has the LXD of a node end that does not lead: its guests
 // lose nothing, and the node is no candidate any more.
 func TestLXDStopsOnANode(t *testing.T) {
-	w := votingWorld(t, "lxdstop", 6)
+	w := votingWorld(t, "lxdstop", 3, 6)
 	holder := w.watchHolders(electedAddress)
 	before := w.settled()
 	other := w.elsewhere(before)

@@ -36,6 +36,7 @@ type agent struct {
 	wall     func() time.Time
 	segments []gateway.Segment
 	self     string // address of this node's member; empty: it is not known yet
+	removed  bool   // that member is in its cluster no more
 	drained  bool
 	leaving  bool
 
@@ -277,6 +278,8 @@ func (a *agent) unready() error {
 	switch {
 	case a.self == "":
 		return errNotYet
+	case a.removed:
+		return errRemoved
 	case a.leaving:
 		return errEnded
 	case a.drained:

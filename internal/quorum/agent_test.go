@@ -3,6 +3,8 @@ package quorum
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,29 +20,53 @@ func three() []Member {
 	return []Member{{1, "a", Voter}, {2, "b", Voter}, {3, "c", Voter}, {4, "d", StandBy}, {5, "e", Spare}}
 }
 
+// say is what members say who all take the same ones for the voters.
+func say(members []Member, words map[string]word) map[string]word {
+	all := make(map[string]word)
+	for address, w := range words {
+		w.voters = votersOf(members)
+		all[address] = w
+	}
+	return all
+}
+
 func TestTally(t *testing.T) {
+	named := func(leader string, sent time.Duration) word { return word{leader: leader, sent: sent} }
+	shuffled := []Member{{3, "c", Voter}, {5, "e", Spare}, {1, "a", Voter}, {2, "b", Voter}}
+	four := append(three(), Member{6, "f", Voter})
+	moved := []Member{{3, "c", Voter}, {4, "d", Voter}, {5, "e", Voter}}
 	for _, test := range []struct {
-		name    string
-		members []Member
-		words   map[string]word
-		want    round
+		name  string
+		words []map[string]word
+		want  round
 	}{
-		{"nobody has said anything", three(), nil, round{}},
-		{"the leader alone", three(), map[string]word{"a": {"a", 9}}, round{}},
-		{"a majority counts from its first question", three(), map[string]word{"a": {"a", 9}, "b": {"a", 5}}, round{"a", 5}},
-		{"the latest that are a majority", three(), map[string]word{"a": {"a", 9}, "b": {"a", 5}, "c": {"a", 7}}, round{"a", 7}},
-		{"without the leader's own word", three(), map[string]word{"b": {"a", 5}, "c": {"a", 7}}, round{"a", 5}},
-		{"two that claim it", three(), map[string]word{"a": {"a", 9}, "b": {"b", 9}, "c": {"", 9}}, round{}},
-		{"one of two is believed", three(), map[string]word{"a": {"a", 9}, "b": {"b", 8}, "c": {"b", 7}}, round{"b", 7}},
-		{"those without a vote say nothing", three(), map[string]word{"a": {"a", 9}, "d": {"a", 9}, "e": {"a", 9}}, round{}},
-		{"a leader without a vote", three(), map[string]word{"a": {"d", 9}, "b": {"d", 9}}, round{}},
-		{"strangers", three(), map[string]word{"a": {"x", 9}, "b": {"x", 9}, "x": {"x", 9}}, round{}},
-		{"half is no majority", append(three(), Member{6, "f", Voter}), map[string]word{"a": {"a", 9}, "b": {"a", 9}}, round{}},
-		{"the only one", []Member{{1, "a", Voter}}, map[string]word{"a": {"a", 9}}, round{"a", 9}},
-		{"no members are known", nil, map[string]word{"a": {"a", 9}}, round{}},
+		{"nobody has said anything", nil, round{}},
+		{"the leader alone", []map[string]word{say(three(), map[string]word{"a": named("a", 9)})}, round{}},
+		{"a majority counts from its first question", []map[string]word{say(three(), map[string]word{"a": named("a", 9), "b": named("a", 5)})}, round{"a", 5}},
+		{"the latest that are a majority", []map[string]word{say(three(), map[string]word{"a": named("a", 9), "b": named("a", 5), "c": named("a", 7)})}, round{"a", 7}},
+		{"without the leader's own word", []map[string]word{say(three(), map[string]word{"b": named("a", 5), "c": named("a", 7)})}, round{"a", 5}},
+		{"two that claim it", []map[string]word{say(three(), map[string]word{"a": named("a", 9), "b": named("b", 9), "c": named("", 9)})}, round{}},
+		{"one of two is believed", []map[string]word{say(three(), map[string]word{"a": named("a", 9), "b": named("b", 8), "c": named("b", 7)})}, round{"b", 7}},
+		{"those without a vote say nothing", []map[string]word{say(three(), map[string]word{"a": named("a", 9), "d": named("a", 9), "e": named("a", 9)})}, round{}},
+		{"a leader without a vote", []map[string]word{say(three(), map[string]word{"a": named("d", 9), "b": named("d", 9)})}, round{}},
+		{"strangers", []map[string]word{say(three(), map[string]word{"a": named("x", 9), "b": named("x", 9), "x": named("x", 9)})}, round{}},
+		{"half is no majority", []map[string]word{say(four, map[string]word{"a": named("a", 9), "b": named("a", 9)})}, round{}},
+		{"the only one", []map[string]word{say([]Member{{1, "a", Voter}}, map[string]word{"a": named("a", 9)})}, round{"a", 9}},
+		{"who was not asked for the voters", []map[string]word{{"a": named("a", 9), "b": named("a", 9)}}, round{}},
+		{"the order says nothing", []map[string]word{say(three(), map[string]word{"a": named("a", 9)}), say(shuffled, map[string]word{"b": named("a", 5)})}, round{"a", 5}},
+		{"one has heard of a new voter, one has not", []map[string]word{
+			say(three(), map[string]word{"a": named("c", 9)}), say(four, map[string]word{"b": named("c", 9)})}, round{}},
+		{"the later of two majorities", []map[string]word{
+			say(three(), map[string]word{"a": named("c", 6), "b": named("c", 6)}), say(moved, map[string]word{"c": named("d", 8), "d": named("d", 7)})}, round{"d", 7}},
+		{"another member at the same address", []map[string]word{
+			say(three(), map[string]word{"a": named("a", 9)}), say([]Member{{1, "a", Voter}, {9, "b", Voter}, {3, "c", Voter}}, map[string]word{"b": named("a", 9)})}, round{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := tally(test.members, test.words); got != test.want {
+			all := make(map[string]word)
+			for _, words := range test.words {
+				maps.Copy(all, words)
+			}
+			if got := tally(all); got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)
 			}
 		})
@@ -384,4 +410,16 @@ func TestReport(t *testing.T) {
 	}
 	a.silent(10000 * ms)
 	check("nobody answers", "", "", "", 1)
+	for text, change := range map[string]func(){
+		"names no leader":  func() {},
+		"not in the hyper": func() { a.removed = true },
+		"no member":        func() { a.self = "" },
+	} {
+		b := *a.agent
+		change()
+		if r := a.report(a.now, name, ""); len(r.Conditions) != 1 || !strings.Contains(r.Conditions[0].Text, text) {
+			t.Errorf("it does not say %q: %+v", text, r.Conditions)
+		}
+		*a.agent = b
+	}
 }

@@ -16,7 +16,7 @@ const maxMembers = 128
 // council is what is known of the database's cluster, and the connections to
 // its members. It belongs to one goroutine.
 type council struct {
-	open    connect
+	wire    reach
 	clock   func() time.Duration
 	answers chan answer
 
@@ -29,6 +29,9 @@ type council struct {
 	voices  map[string]*voice
 	work    sync.WaitGroup
 	first   string // who is asked where one answer will do
+
+	heardAt    time.Duration // when somebody was asked last who named a leader
+	searchedAt time.Duration // when this node's own member was last to find one
 }
 
 func newCouncil(clock func() time.Duration) *council {
@@ -39,15 +42,16 @@ func newCouncil(clock func() time.Duration) *council {
 }
 
 // setSelf begins anew with this node's own member; the empty address ends all.
-func (c *council) setSelf(address string, open connect) {
+func (c *council) setSelf(address string, wire reach) {
 	for _, v := range c.voices {
 		v.quit()
 	}
 	clear(c.voices)
 	clear(c.words)
 	clear(c.trouble)
-	c.self, c.first, c.members, c.open = address, address, nil, open
+	c.self, c.first, c.members, c.wire = address, address, nil, wire
 	c.read, c.proven = register{}, register{}
+	c.heardAt, c.searchedAt = never, never
 }
 
 // close ends all connections.
@@ -62,28 +66,45 @@ func (c *council) ask(ctx context.Context, all bool) {
 	if c.self == "" {
 		return
 	}
-	c.voice(ctx, c.self).ask(false)
-	c.voice(ctx, c.first).ask(false)
-	for _, m := range c.members {
-		if all && m.Role == Voter {
-			c.voice(ctx, m.Address).ask(false)
+	others := []string{c.first}
+	if all {
+		for _, m := range votersOf(c.members) {
+			others = append(others, m.Address)
+		}
+	}
+	c.voice(ctx, c.self).ask(inquiry{members: all, search: c.lost()})
+	slices.Sort(others)
+	for _, address := range slices.Compact(others) {
+		if address != c.self {
+			c.voice(ctx, address).ask(inquiry{members: all})
 		}
 	}
 }
 
+// lost tells, once in a while, that nobody who is asked names a leader: this
+// node's own member has to find one.
+func (c *council) lost() bool {
+	now := c.clock()
+	if now < max(c.heardAt, c.searchedAt)+membersInterval {
+		return false
+	}
+	c.searchedAt = now
+	return true
+}
+
 // askRegister asks the leader for the register, or all voters for the leader.
 func (c *council) askRegister(ctx context.Context) {
-	leader := tally(c.members, c.words).leader
+	leader := tally(c.words).leader
 	if leader == "" {
 		c.ask(ctx, true)
 		return
 	}
-	c.voice(ctx, leader).ask(true)
+	c.voice(ctx, leader).ask(inquiry{members: true, register: true})
 }
 
 // register is the last that is proven.
 func (c *council) register() register {
-	if c.read.proven(tally(c.members, c.words)) {
+	if c.read.proven(tally(c.words)) {
 		c.proven, c.read = c.read, register{}
 	}
 	return c.proven
@@ -93,9 +114,9 @@ func (c *council) register() register {
 // otherwise what the one says who was.
 func (c *council) round(all bool) round {
 	if w := c.words[c.first]; !all && w.leader != c.self {
-		return round(w)
+		return round{w.leader, w.sent}
 	}
-	return tally(c.members, c.words)
+	return tally(c.words)
 }
 
 // names tells that somebody takes this node's member for the leader.
@@ -113,10 +134,10 @@ func (c *council) voice(ctx context.Context, address string) *voice {
 		return v
 	}
 	ctx, quit := context.WithCancel(ctx)
-	v := &voice{address: address, questions: make(chan bool, 1), quit: quit}
+	v := &voice{address: address, questions: make(chan inquiry, 1), quit: quit}
 	c.voices[address] = v
-	open := c.open
-	c.work.Go(func() { v.run(ctx, open, c.clock, c.answers) })
+	wire := c.wire
+	c.work.Go(func() { v.run(ctx, wire, c.clock, c.answers) })
 	return v
 }
 
@@ -135,10 +156,16 @@ func (c *council) hear(a answer) {
 		c.read = a.register
 	}
 	c.words[a.address] = a.word
-	if len(a.members) > 0 && (a.address == c.self || c.words[c.self].sent < a.word.sent-2*membersInterval) {
+	if a.word.leader != "" {
+		c.heardAt = max(c.heardAt, a.word.sent)
+	}
+	// One that has no vote hears of no changes.
+	if len(a.members) > 0 && (a.address == c.first && a.word.leader != "" || a.address == c.self && len(c.members) == 0) {
 		c.setMembers(a.members)
 	}
 	switch {
+	case a.found != "":
+		c.first = a.found
 	case a.word.leader == "":
 		c.another(a.address)
 	case a.address == c.self:
@@ -168,22 +195,23 @@ func (c *council) setMembers(members []Member) {
 	}
 }
 
+// removed tells that this node's own member is none of those that the others name.
+func (c *council) removed() bool {
+	return len(c.members) > 0 && !slices.ContainsFunc(c.members, func(m Member) bool { return m.Address == c.self })
+}
+
 // another has the next question where one answer will do go to another voter.
 func (c *council) another(silent string) {
 	if silent != c.first {
 		return
 	}
-	var voters []string
-	for _, m := range c.members {
-		if m.Role == Voter {
-			voters = append(voters, m.Address)
-		}
-	}
+	voters := votersOf(c.members)
 	if len(voters) == 0 {
 		c.first = c.self
 		return
 	}
-	c.first = voters[(slices.Index(voters, silent)+1)%len(voters)]
+	i := slices.IndexFunc(voters, func(m Member) bool { return m.Address == silent })
+	c.first = voters[(i+1)%len(voters)].Address
 }
 
 // troubles says what is wrong with whom, in words.

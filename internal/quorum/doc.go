@@ -15,13 +15,45 @@
 // keeps it for as long as it is alone.
 //
 // A majority of the voters, each of which names the same leader, does prove
-// something. Let S be the moment when the first of these questions was sent.
+// something, to begin with as long as the same members vote. Let S be the moment when the first of these questions was sent.
 // Had another leader, of a later term, been elected before S, then by votes of a
 // majority, and somebody is in both majorities. By giving that vote, before S,
 // it entered the later term and forgot the leader before; in that term it can
 // name nobody but the one who was elected in it. So it would not have named this
 // one after S. That holds whatever the timeouts of Raft are, whatever stood
 // still, and whatever came late: at S, nobody had been elected after this leader.
+//
+// # While other members come to vote
+//
+// Who votes is an entry in the database's own log, and other members do while
+// the cluster runs: LXD gives the vote of one that is away to another. Who asks
+// can have an old list. With {1,2,3} on it, two members that have lost their
+// votes without having heard of it would prove that 3 leads, when 4 was elected
+// by {3,4,5}. So the list of who asks does not matter. Each voter is asked whom it
+// takes for the voters (CLUSTER) and then for the leader, and a majority is one of
+// the voters that its own members name, all of them the same.
+//
+// Let V be these, in the latest entry of the log by which one of the majority
+// names them, and T the latest term in which one of it names the leader. Had
+// another been elected before S in a term after T, then take the first one, and
+// let W be the voters of its log, of whom a majority has voted for it. Raft
+// changes one voter at a time, and each change only when the one before is
+// committed:
+//
+//   - W is V or differs in one: their majorities share a member, as above.
+//   - W is further on. The change that follows V was committed before W was
+//     begun, so before S a majority of its voters had it, and somebody in that
+//     majority is also in the one that was asked. It would have named voters of
+//     that change or a later one.
+//   - W is further back. The change before V was committed before V was written,
+//     in T at the latest, for a member asked for the voters first has no entry of a
+//     later term than that in which it then names the leader. Nobody without a
+//     committed entry is elected in a later term (Raft §5.4, leader completeness).
+//
+// So again, at S, nobody had been elected after this leader. While a change is
+// on its way, which takes milliseconds, voters differ and prove nothing; that is
+// an answer that is lost. A member that was removed from the cluster counts as
+// little as any other that is not named.
 //
 // # The lease
 //
@@ -91,7 +123,9 @@
 // What package gateway says remains: an agent that is stopped between its look
 // at the clock and the system call, nodes with different documents. A member that
 // was removed from the cluster and added again with an empty database has no
-// memory of its votes; LXD gives it another identity. Who the voters are is
-// asked of the members too, every two seconds: while it changes, each change has
-// the majority of the one before, so that majorities still meet.
+// memory of its votes; LXD gives it another identity, by which it is another
+// voter. All that is said of voters that change is as true as Raft's own proof:
+// a leader has to commit an entry of its term before it changes voters, and
+// nobody may take a majority from the others by force ("lxd cluster
+// recover-from-quorum-loss" on a node while the others live).
 package quorum

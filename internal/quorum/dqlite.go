@@ -2,9 +2,12 @@ package quorum
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -59,6 +62,42 @@ func (d Dialer) open(ctx context.Context, address string) (member, error) {
 	return m, nil
 }
 
+// find has the member at an address find out who leads: one without a vote asks
+// those that have one, of whom LXD keeps a list.
+func (d Dialer) find(ctx context.Context, address string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/internal/database", nil)
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("X-Dqlite-Version", "1")
+	members := &http.Transport{DisableKeepAlives: true, DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+		config, err := d.Identity.member()
+		if err != nil {
+			return nil, err
+		}
+		return dialTLS(ctx, address, config)
+	}}
+	response, err := members.RoundTrip(request)
+	if err != nil {
+		return "", fmt.Errorf("have it find out who leads: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(response.Body, largestHandOver))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, clip(string(bytes.TrimSpace(text))))
+	}
+	var found struct {
+		Leader string `json:"leader"`
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &found)
+	}
+	if err != nil {
+		return "", fmt.Errorf("it does not find out who leads: %w", err)
+	}
+	return found.Leader, nil
+}
+
 // switchOver has a member speak dqlite from now on.
 func switchOver(conn net.Conn, address string) error {
 	if _, err := fmt.Fprintf(conn, upgrade, address); err != nil {
@@ -71,6 +110,9 @@ func switchOver(conn net.Conn, address string) error {
 		return err
 	}
 	_ = response.Body.Close()
+	if response.StatusCode == http.StatusForbidden {
+		return errors.New("it does not take this node's member for one of its cluster (403 Forbidden): was that removed from it?")
+	}
 	if response.StatusCode != http.StatusSwitchingProtocols || !strings.EqualFold(response.Header.Get("Upgrade"), "dqlite") {
 		return fmt.Errorf("it does not let its database be asked: %s", response.Status)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,27 @@ func TestMember(t *testing.T) {
 	defer e.mu.Unlock()
 	if !bytes.Equal(block.Bytes, e.shown) {
 		t.Error("it was not asked with the member's own certificate")
+	}
+}
+
+// TestFind has a member's LXD find out who leads, and says what it says against it.
+func TestFind(t *testing.T) {
+	i := identities(t)
+	for _, test := range []struct{ answer, want, err string }{
+		{"200 OK\r\nContent-Length: 28\r\n\r\n{\"leader\":\"10.0.200.2:8443\"}", "10.0.200.2:8443", ""},
+		{"500 Internal Server Error\r\nContent-Length: 4\r\n\r\nnone", "", "500 Internal Server Error: none"},
+		{"200 OK\r\nContent-Length: 3\r\n\r\n{[}", "", "invalid character"},
+	} {
+		e := serve(t, i, func(conn net.Conn, r *bufio.Reader) {
+			request, err := http.ReadRequest(r)
+			if err == nil && request.Method == http.MethodGet && request.URL.Path == "/internal/database" && request.Header.Get("X-Dqlite-Version") == "1" {
+				_, _ = io.WriteString(conn, "HTTP/1.1 "+test.answer)
+			}
+		})
+		got, err := newDialer(i).find(t.Context(), e.address)
+		if got != test.want || (err != nil || test.err != "") && (err == nil || !strings.Contains(err.Error(), test.err)) {
+			t.Errorf("%q, %v; want %q, %q", got, err, test.want, test.err)
+		}
 	}
 }
 

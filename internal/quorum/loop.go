@@ -89,8 +89,8 @@ func (l *loop) takeIn(ctx context.Context) {
 		l.deaf()
 	}
 	l.wire = l.config.Wire(place)
-	l.council.setSelf(place.Address, l.wire.open)
-	l.agent.self = place.Address
+	l.council.setSelf(place.Address, l.wire)
+	l.agent.self, l.agent.removed = place.Address, false
 	if place.Address == "" {
 		return
 	}
@@ -112,6 +112,7 @@ func (l *loop) proves() bool {
 func (l *loop) hear(ctx context.Context, a answer) {
 	before := l.proves()
 	l.council.hear(a)
+	l.agent.removed = l.council.removed()
 	if l.agent.spread == ByHash {
 		l.hearRegister(ctx, a)
 		return

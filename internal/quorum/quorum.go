@@ -42,7 +42,7 @@ type Place struct {
 
 // Wire is how members of the cluster and agents beside them are spoken to.
 type Wire interface {
-	open(ctx context.Context, member string) (member, error)
+	reach
 	release(ctx context.Context, member string, segments []string) (map[string]Token, error)
 	ready(ctx context.Context, member string) error
 	mark(ctx context.Context, name, text string) error
@@ -97,6 +97,7 @@ type inherited struct {
 // Why no gateway is to come to a node.
 var (
 	errNotYet  = errors.New("the node does not know its member yet")
+	errRemoved = errors.New("the node's member is not in the cluster any more")
 	errEnded   = errors.New("the agent is stopping")
 	errDrained = errors.New("the node is drained")
 	errNoPart  = errors.New("the node takes part in no segment with an elected gateway")

@@ -63,6 +63,8 @@ func (w wire) open(_ context.Context, address string) (member, error) {
 	return voter{w.cluster, address}, nil
 }
 
+func (w wire) find(context.Context, string) (string, error) { return "", errAway }
+
 func (w wire) agent(member string) (local, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

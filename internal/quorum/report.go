@@ -50,7 +50,13 @@ func (a *agent) conditions(now time.Duration, name func(string) string, trouble 
 	if !a.takesPartInAny() {
 		return nil
 	}
-	if a.heard.leader == "" || now >= a.heard.sent+a.timing.Lease {
+	switch {
+	case a.self == "":
+		add(ConditionAway, "lxd", "this node's hypervisor is no member of a cluster, or has never said so: this node gets no elected gateway until it is one "+
+			"(\"lxc cluster list\" there; \"lxd init\" has it join)")
+	case a.removed:
+		add(ConditionAway, "lxd", "the member at "+a.self+" is not in the hypervisors' cluster any more: this node gets no elected gateway until it has joined again")
+	case a.heard.leader == "" || now >= a.heard.sent+a.timing.Lease:
 		text := "the hypervisors' database names no leader: this node gets no elected gateway until it does"
 		if trouble != "" {
 			text += "; " + trouble

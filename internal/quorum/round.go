@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -22,13 +23,23 @@ type Member struct {
 	Role    Role
 }
 
-// word is what a member has said last: whom it takes for the leader.
+// word is what a member has said last: whom it takes for the leader, and who
+// has a vote.
 type word struct {
 	leader string        // its address; empty: it knows none
-	sent   time.Duration // when the question was sent
+	voters []Member      // in the order of their identities; nil: it was not asked
+	sent   time.Duration // when the first of the questions was sent
 }
 
-// round is what follows from the last word of each voter.
+// votersOf are those of the members that have a vote, in the order of their
+// identities.
+func votersOf(members []Member) []Member {
+	voters := slices.DeleteFunc(slices.Clone(members), func(m Member) bool { return m.Role != Voter })
+	slices.SortFunc(voters, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return voters
+}
+
+// round is what follows from the last word of each member.
 type round struct {
 	// leader is whom a majority of the voters names; empty: they do not agree,
 	// or too few have answered.
@@ -38,29 +49,34 @@ type round struct {
 	sent time.Duration
 }
 
-// tally finds the majority; there is one at most, for each voter has one word.
-func tally(members []Member, words map[string]word) round {
-	voters := 0
-	named := make(map[string][]time.Duration) // when those who name a leader were asked
-	for _, m := range members {
-		if m.Role != Voter {
+// tally finds a majority of voters that name one leader and have one opinion on
+// who the voters are. Who asks need not have any. Of two majorities, each of the
+// voters that it knows, the one that was asked later counts.
+func tally(words map[string]word) round {
+	var latest round
+	for address, w := range words {
+		if !hasVote(w.voters, address) || !hasVote(w.voters, w.leader) {
 			continue
 		}
-		voters++
-		if w := words[m.Address]; w.leader != "" {
-			named[w.leader] = append(named[w.leader], w.sent)
+		var sent []time.Duration // to those who say the same
+		for other, o := range words {
+			if o.leader == w.leader && hasVote(w.voters, other) && slices.Equal(o.voters, w.voters) {
+				sent = append(sent, o.sent)
+			}
+		}
+		majority := len(w.voters)/2 + 1
+		if len(sent) < majority {
+			continue
+		}
+		slices.Sort(sent)
+		// the latest that are a majority
+		if s := sent[len(sent)-majority]; latest.leader == "" || s > latest.sent {
+			latest = round{w.leader, s}
 		}
 	}
-	majority := voters/2 + 1
-	for leader, sent := range named {
-		if len(sent) >= majority && hasVote(members, leader) {
-			slices.Sort(sent)
-			return round{leader, sent[len(sent)-majority]} // the latest that are a majority
-		}
-	}
-	return round{}
+	return latest
 }
 
-func hasVote(members []Member, address string) bool {
-	return slices.ContainsFunc(members, func(m Member) bool { return m.Address == address && m.Role == Voter })
+func hasVote(voters []Member, address string) bool {
+	return slices.ContainsFunc(voters, func(m Member) bool { return m.Address == address })
 }

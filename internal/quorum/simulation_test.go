@@ -11,36 +11,16 @@ import (
 	"frond/internal/gateway"
 )
 
-// The election of dqlite's raft, as far as it matters: LXD's default timeouts,
-// and a leader that does not look more often than that whether it is one yet.
-const (
-	electionTimeout   = 3 * time.Second
-	heartbeatInterval = 300 * time.Millisecond
-	simulatedStep     = 5 * time.Millisecond
-)
-
-// raft is a voter, and what it would answer to LEADER.
-type raft struct {
-	term     int
-	voted    int // for whom in this term, -1: nobody
-	leads    bool
-	leader   int // -1: none is known
-	votes    map[int]bool
-	deadline time.Duration // of an election, or of a leader's look at its followers
-	beat     time.Duration
-	heard    map[int]bool // since that look
-	frozen   bool
-	inbox    []letter
-}
-
 // letter is on its way between voters, or between an agent and a voter.
 type letter struct {
 	at       time.Duration
 	from, to int
-	kind     string // vote, granted, append, appended, now; ask, answer; release, token
+	kind     string // vote, granted, append, appended, now; ask, then, answer; release, token
 	term     int
-	sent     time.Duration // ask and answer
+	log      []entry       // of who sends it
+	sent     time.Duration // ask, then and answer
 	leader   int
+	voters   []int
 	question question
 	tokens   map[string]Token
 }
@@ -65,6 +45,8 @@ type simulation struct {
 	members  []Member
 	cut      map[[2]int]bool
 	storm    time.Duration // until when leadership is handed over again and again
+	churn    time.Duration // until when voters are chosen again and again
+	changes  int
 	moves    int
 	last     int
 	trail    []string
@@ -72,7 +54,8 @@ type simulation struct {
 
 func addressOf(i int) string { return fmt.Sprintf("10.0.200.%d:8443", i+1) }
 
-func newSimulation(t *testing.T, seed uint64, nodes int) *simulation {
+// newSimulation has the first of the nodes vote.
+func newSimulation(t *testing.T, seed uint64, nodes, voters int) *simulation {
 	s := &simulation{t: t, random: rand.New(rand.NewPCG(seed, 7)), cut: make(map[[2]int]bool), last: -1}
 	segment := gateway.Segment{Name: "blue"}
 	for i := range nodes {
@@ -83,14 +66,10 @@ func newSimulation(t *testing.T, seed uint64, nodes int) *simulation {
 		a := newAgent(segment.Nodes[i], DefaultTiming, func() time.Time { return time.Unix(0, 0).Add(s.now) })
 		a.self, a.segments = addressOf(i), []gateway.Segment{segment}
 		st := &station{agent: a, words: make(map[string]word)}
-		st.raft = raft{voted: -1, leader: -1, deadline: s.timeout()}
+		st.raft = raft{voted: -1, leader: -1, log: []entry{{voters: firstOf(voters)}}, deadline: s.timeout()}
 		s.stations = append(s.stations, st)
 	}
 	return s
-}
-
-func (s *simulation) timeout() time.Duration {
-	return s.now + electionTimeout + time.Duration(s.random.Int64N(int64(electionTimeout)))
 }
 
 func (s *simulation) note(format string, args ...any) {
@@ -135,69 +114,6 @@ func (s *simulation) due(inbox *[]letter) []letter {
 	return come
 }
 
-// vote lets a voter do what is due.
-func (s *simulation) vote(i int) {
-	r := &s.stations[i].raft
-	if r.frozen {
-		return
-	}
-	for _, l := range s.due(&r.inbox) {
-		if l.kind != "ask" && l.kind != "now" && l.term > r.term {
-			r.term, r.voted, r.leads, r.leader = l.term, -1, false, -1
-			r.deadline = s.timeout()
-		}
-		switch {
-		case l.kind == "ask":
-			s.send(letter{from: i, to: l.from, kind: "answer", sent: l.sent, leader: r.leader})
-		case l.kind == "now" && l.term == r.term && !r.leads:
-			r.deadline = s.now
-		case l.term < r.term:
-		case l.kind == "vote" && (r.voted < 0 || r.voted == l.from) && !r.leads:
-			r.voted, r.deadline = l.from, s.timeout()
-			s.send(letter{from: i, to: l.from, kind: "granted", term: r.term})
-		case l.kind == "granted" && r.voted == i && !r.leads:
-			if r.votes[l.from] = true; len(r.votes) > len(s.members)/2 {
-				r.leads, r.leader, r.heard, r.beat = true, i, make(map[int]bool), s.now
-				r.deadline = s.now + electionTimeout
-				s.note("leaf%d leads in term %d", i+1, r.term)
-			}
-		case l.kind == "append" && !r.leads:
-			r.leader, r.deadline = l.from, s.timeout()
-			s.send(letter{from: i, to: l.from, kind: "appended", term: r.term})
-		case l.kind == "appended" && r.leads:
-			r.heard[l.from] = true
-		}
-	}
-	switch {
-	case r.leads && s.now >= r.deadline:
-		if len(r.heard)+1 <= len(s.members)/2 {
-			r.leads, r.leader, r.deadline = false, -1, s.timeout()
-			s.note("leaf%d leads no more", i+1)
-			return
-		}
-		r.heard, r.deadline = make(map[int]bool), s.now+electionTimeout
-	case !r.leads && s.now >= r.deadline:
-		r.term, r.voted, r.leader, r.votes = r.term+1, i, -1, map[int]bool{i: true}
-		r.deadline = s.timeout()
-		s.tell(i, "vote")
-		if len(s.members) == 1 {
-			s.send(letter{from: i, to: i, kind: "granted", term: r.term})
-		}
-	}
-	if r.leads && s.now >= r.beat {
-		r.beat = s.now + heartbeatInterval
-		s.tell(i, "append")
-	}
-}
-
-func (s *simulation) tell(from int, kind string) {
-	for to := range s.members {
-		if to != from {
-			s.send(letter{from: from, to: to, kind: kind, term: s.stations[from].raft.term})
-		}
-	}
-}
-
 // act lets an agent do what is due.
 func (s *simulation) act(i int) {
 	st := s.stations[i]
@@ -212,10 +128,13 @@ func (s *simulation) act(i int) {
 			if l.leader >= 0 {
 				w.leader = addressOf(l.leader)
 			}
+			for _, v := range l.voters {
+				w.voters = append(w.voters, s.members[v])
+			}
 			if st.words[addressOf(l.from)].sent <= w.sent {
 				st.words[addressOf(l.from)] = w
 			}
-			a.hear(tally(s.members, st.words), s.now)
+			a.hear(tally(st.words), s.now)
 		case "release":
 			a.letGo(l.question.segments, s.now)
 			st.pending = append(st.pending, l)
@@ -290,6 +209,9 @@ func (s *simulation) run(d time.Duration) bool {
 		if s.now < s.storm && s.random.IntN(160) == 0 {
 			s.transfer(s.leader())
 		}
+		if s.now < s.churn && s.random.IntN(10) == 0 {
+			s.changeVoters(s.leader())
+		}
 		for _, i := range s.random.Perm(len(s.stations)) {
 			s.vote(i)
 			s.act(i)
@@ -317,7 +239,7 @@ func (s *simulation) disturb() {
 	if leader := s.leader(); leader >= 0 && s.random.IntN(2) == 0 {
 		i, st = leader, s.stations[leader]
 	}
-	switch s.random.IntN(9) {
+	switch s.random.IntN(12) {
 	case 0:
 		st.raft.frozen = true
 		s.note("leaf%d's voter stands still", i+1)
@@ -341,6 +263,9 @@ func (s *simulation) disturb() {
 	case 7, 8:
 		s.storm = s.now + time.Duration(s.random.Int64N(int64(12*time.Second)))
 		s.note("leadership is handed over again and again")
+	case 9, 10, 11:
+		s.churn = s.now + time.Duration(s.random.Int64N(int64(12*time.Second)))
+		s.note("voters are chosen again and again")
 	case 5: // the voter starts again: what it said it does not know, its vote it does
 		st.raft.leads, st.raft.leader, st.raft.inbox, st.raft.deadline = false, -1, nil, s.timeout()
 		s.note("leaf%d's voter starts again", i+1)
@@ -357,22 +282,9 @@ func (s *simulation) disturb() {
 	}
 }
 
-// transfer has a leader hand over to any other voter.
-func (s *simulation) transfer(leader int) {
-	if leader < 0 || !s.stations[leader].raft.leads || len(s.members) == 1 {
-		return
-	}
-	to := (leader + 1 + s.random.IntN(len(s.members)-1)) % len(s.members)
-	s.send(letter{from: leader, to: to, kind: "now", term: s.stations[leader].raft.term})
-	s.note("leaf%d hands over to leaf%d", leader+1, to+1)
-}
-
-func (s *simulation) leader() int {
-	return slices.IndexFunc(s.stations, func(st *station) bool { return st.raft.leads })
-}
-
 func (s *simulation) mend() {
 	clear(s.cut)
+	s.storm, s.churn = 0, 0
 	for _, st := range s.stations {
 		st.frozen, st.raft.frozen = false, false
 	}
@@ -380,11 +292,13 @@ func (s *simulation) mend() {
 }
 
 // TestSimulation breaks whatever can be broken between voters and agents that
-// decide by them: never do two hold the gateway, and one does when all is whole.
+// decide by them, while it is others that vote again and again: never do two
+// hold the gateway, and one does when all is whole.
 func TestSimulation(t *testing.T) {
-	moves := 0
-	for seed := range uint64(60) {
-		s := newSimulation(t, seed, []int{1, 3, 3, 5}[seed%4])
+	moves, changes := 0, 0
+	for seed := range uint64(30) {
+		shape := [][2]int{{1, 1}, {3, 3}, {5, 5}, {5, 3}, {6, 3}}[seed%5]
+		s := newSimulation(t, seed, shape[0], shape[1])
 		for range 25 {
 			if !s.run(time.Duration(s.random.Int64N(int64(9 * time.Second)))) {
 				t.Fatalf("seed %d", seed)
@@ -396,7 +310,7 @@ func TestSimulation(t *testing.T) {
 			}
 		}
 		s.mend()
-		if !s.run(25 * time.Second) {
+		if !s.run(40 * time.Second) {
 			t.Fatalf("seed %d", seed)
 		}
 		if holders := s.holders(); len(holders) != 1 || holders[0] != s.leader() {
@@ -405,10 +319,10 @@ func TestSimulation(t *testing.T) {
 			}
 			t.Fatalf("seed %d: all is whole, leaf%d leads, and %v hold the address", seed, s.leader()+1, holders)
 		}
-		moves += s.moves
+		moves, changes = moves+s.moves, changes+s.changes
 	}
-	if moves < 200 {
-		t.Errorf("only %d moves: that proves nothing", moves)
+	if moves < 90 || changes < 500 {
+		t.Errorf("only %d moves and %d changes of voters: that proves nothing", moves, changes)
 	}
-	t.Logf("%d moves", moves)
+	t.Logf("%d moves, %d changes of voters", moves, changes)
 }

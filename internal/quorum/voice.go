@@ -20,8 +20,20 @@ type member interface {
 	Close() error
 }
 
-// connect opens a connection to the member at an address.
-type connect func(ctx context.Context, address string) (member, error)
+// reach is how members are asked.
+type reach interface {
+	// open connects to the member at an address.
+	open(ctx context.Context, address string) (member, error)
+	// find has the member at an address find out who leads.
+	find(ctx context.Context, address string) (leader string, err error)
+}
+
+// inquiry is what a member is asked besides whom it takes for the leader.
+type inquiry struct {
+	members  bool // who has a vote, at the same moment
+	register bool // what it reads of the members, if it leads
+	search   bool // to find out who leads, if it knows none
+}
 
 // answer is what a member said, or why it did not.
 type answer struct {
@@ -30,6 +42,7 @@ type answer struct {
 	members []Member // nil: it was not asked for them
 	// register is what it has read, if it is the leader and was asked for it.
 	register register
+	found    string // leader that it has found out
 	err      error
 }
 
@@ -44,20 +57,20 @@ const (
 // is kept. It is only spoken to by its channels.
 type voice struct {
 	address   string
-	questions chan bool // capacity 1: whether it is asked for the register too
+	questions chan inquiry // capacity 1
 	quit      context.CancelFunc
 }
 
 // ask has the member asked, unless it owes an answer yet.
-func (v *voice) ask(register bool) {
+func (v *voice) ask(i inquiry) {
 	select {
-	case v.questions <- register:
+	case v.questions <- i:
 	default:
 	}
 }
 
 // run answers questions until ctx ends.
-func (v *voice) run(ctx context.Context, open connect, clock func() time.Duration, answers chan<- answer) {
+func (v *voice) run(ctx context.Context, wire reach, clock func() time.Duration, answers chan<- answer) {
 	var m member
 	drop := func() {
 		if m != nil {
@@ -68,27 +81,32 @@ func (v *voice) run(ctx context.Context, open connect, clock func() time.Duratio
 	defer func() { drop() }()
 	told := time.Duration(never)
 	for {
-		var reads bool
+		var wanted inquiry
 		select {
 		case <-ctx.Done():
 			return
-		case reads = <-v.questions:
+		case wanted = <-v.questions:
 		}
 		a := answer{address: v.address}
 		limited, cancel := context.WithTimeout(ctx, answerTime)
 		if m == nil {
-			m, a.err = open(limited, v.address)
+			m, a.err = wire.open(limited, v.address)
 		}
-		if a.err == nil {
-			a.word.sent = clock()
-			a.word.leader, a.err = m.Leader(limited)
-		}
-		if a.err == nil && a.word.sent >= told+membersInterval {
+		a.word.sent = clock()
+		// Before the leader: what it says of the voters has then come from nobody
+		// who was elected after whom it names.
+		if a.err == nil && (wanted.members || a.word.sent >= told+membersInterval) {
 			if a.members, a.err = m.Members(limited); a.err == nil {
-				told = a.word.sent
+				told, a.word.voters = a.word.sent, votersOf(a.members)
 			}
 		}
-		if a.err == nil && reads && a.word.leader == v.address {
+		if a.err == nil {
+			a.word.leader, a.err = m.Leader(limited)
+		}
+		if a.err == nil && wanted.search && a.word.leader == "" {
+			a.found, a.err = wire.find(limited, v.address)
+		}
+		if a.err == nil && wanted.register && a.word.leader == v.address {
 			a.register = register{from: v.address, sent: clock()}
 			a.register.members, a.err = m.Registered(limited)
 			a.register.received = clock()
