@@ -54,7 +54,7 @@ func TestGuardStrict(t *testing.T) {
 	one, other := w.ask("leaf1"), w.ask("leaf1")
 	// Where the fabric gives no addresses, guests have their own.
 	bare, far := w.bare(netip.MustParsePrefix("192.0.2.11/24")), w.bare(netip.MustParsePrefix("192.0.2.12/24"))
-	w.ruleset("leaf1", "add @drop-source {", true)
+	w.ruleset("leaf1", "goto drop-source", true)
 	speak := func(when string) {
 		t.Helper()
 		for from, to := range map[string]Guest{one.Name: other, bare.Name: far} {
@@ -134,7 +134,7 @@ func TestGuardStrict(t *testing.T) {
 	speak("with a limit of broadcast")
 	w.reload(plain)
 	w.ruleset("leaf1", "limit rate over", false)
-	w.ruleset("leaf1", "add @drop-source {", false)
+	w.ruleset("leaf1", "goto drop-source", false)
 	if got := many(); got != sent {
 		t.Errorf("of %d broadcast packets %d arrive without a limit", sent, got)
 	}

@@ -15,13 +15,14 @@
 // keeps it for as long as it is alone.
 //
 // A majority of the voters, each of which names the same leader, does prove
-// something, to begin with as long as the same members vote. Let S be the moment when the first of these questions was sent.
-// Had another leader, of a later term, been elected before S, then by votes of a
-// majority, and somebody is in both majorities. By giving that vote, before S,
-// it entered the later term and forgot the leader before; in that term it can
-// name nobody but the one who was elected in it. So it would not have named this
-// one after S. That holds whatever the timeouts of Raft are, whatever stood
-// still, and whatever came late: at S, nobody had been elected after this leader.
+// something, to begin with as long as the same members vote. Let S be the moment
+// when the first of these questions was sent. Had another leader, of a later term,
+// been elected before S, then by votes of a majority, and somebody is in both
+// majorities. By giving that vote, before S, it entered the later term and forgot
+// the leader before; in that term it can name nobody but the one who was elected
+// in it. So it would not have named this one after S. That holds whatever the
+// timeouts of Raft are, whatever stood still, and whatever came late: at S, nobody
+// had been elected after this leader.
 //
 // # While other members come to vote
 //
