@@ -71,6 +71,31 @@ func (w *world) throughGateway(guest string, flows, rate int) func() probe.Resul
 	return p.Stop
 }
 
+// throughGateways is traffic of each of several guests; what it returns stops it,
+// and tells the longest outage.
+func (w *world) throughGateways(guests []string, flows, rate int) func() time.Duration {
+	w.t.Helper()
+	var stops []func() probe.Result
+	for _, guest := range guests {
+		stops = append(stops, w.throughGateway(guest, flows, rate))
+	}
+	return func() time.Duration {
+		var worst time.Duration
+		for _, stop := range stops {
+			worst = max(worst, stop().Worst().Outage)
+		}
+		return worst
+	}
+}
+
+// reachOut waits until each guest reaches a spine through its gateway.
+func (w *world) reachOut(guests []string) {
+	w.t.Helper()
+	for _, guest := range guests {
+		w.reachesOut(guest)
+	}
+}
+
 // reachesOut waits until a guest reaches a spine through its gateway.
 func (w *world) reachesOut(guest string) {
 	w.t.Helper()
@@ -127,15 +152,11 @@ func TestElectedGateway(t *testing.T) {
 			w.steady()
 			before := holder.one(t, 20*time.Second)
 			guests := w.guestsBesides(before)
-			for _, guest := range guests {
-				w.reachesOut(guest)
-			}
+			w.reachOut(guests)
 			f.do(w, before)
 			after := holder.one(t, 20*time.Second, before)
 			w.knowsGateway(after, guests...)
-			for _, guest := range guests {
-				w.reachesOut(guest)
-			}
+			w.reachOut(guests)
 			f.undo(w, before)
 			w.steady()
 			for _, g := range w.Topology.Guests {
@@ -228,20 +249,14 @@ func BenchmarkElected(b *testing.B) {
 			for range 10 {
 				w.steady()
 				before := holder.one(b, 20*time.Second)
-				var stops []func() probe.Result
-				for _, guest := range w.guestsBesides(before) {
-					w.reachesOut(guest)
-					stops = append(stops, w.throughGateway(guest, 4, 1000))
-				}
+				guests := w.guestsBesides(before)
+				w.reachOut(guests)
+				stop := w.throughGateways(guests, 4, 1000)
 				time.Sleep(200 * time.Millisecond)
 				f.do(w, before)
 				holder.one(b, 20*time.Second, before)
 				time.Sleep(700 * time.Millisecond)
-				worst := time.Duration(0)
-				for _, stop := range stops {
-					worst = max(worst, stop().Worst().Outage)
-				}
-				outage = append(outage, milliseconds(worst))
+				outage = append(outage, milliseconds(stop()))
 				f.undo(w, before)
 			}
 			report(b, "ms-outage", outage)

@@ -195,17 +195,13 @@ func TestElectedByLXD(t *testing.T) {
 				t.Fatalf("the agents say that %s has it, it is on %s", before, now)
 			}
 			guests := w.guestsBesides(before)
-			for _, guest := range guests {
-				w.reachesOut(guest)
-			}
+			w.reachOut(guests)
 			mend := sync.OnceFunc(func() { f.undo(w, before) })
 			defer mend() // also after a failure, for what follows
 			f.do(w, before)
 			after := holder.one(t, 40*time.Second, before)
 			w.knowsGateway(after, guests...)
-			for _, guest := range guests {
-				w.reachesOut(guest)
-			}
+			w.reachOut(guests)
 			mend()
 			if said := w.settled(); said != after {
 				t.Errorf("it is on %s, and the agents say on %s", after, said)
