@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"frond/internal/dataplane"
 
@@ -58,13 +59,9 @@ func (k *Kernel) announce(s dataplane.Segment) error {
 // another MAC on another node. The bridge keeps that from the VXLAN device, so
 // that each node tells its own.
 func (a *overlayApplication) announceMoved() {
-	refused := make(map[int]bool, len(a.failed))
-	for _, f := range a.failed {
-		refused[f.Index] = true
-	}
 	for i, op := range a.ops {
 		set, ok := op.(dataplane.SetNeighbor)
-		if !ok || !set.Moved || refused[i] {
+		if !ok || !set.Moved || slices.ContainsFunc(a.failed, func(f dataplane.OpError) bool { return f.Index == i }) {
 			continue
 		}
 		for _, frame := range announcements(set.MAC, set.IP, 0) {
