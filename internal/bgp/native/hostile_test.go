@@ -174,7 +174,8 @@ func TestMillionPrefixes(t *testing.T) {
 		x, b, peer, _ := begin(t, nil)
 		x.eventually("the session ends", func() bool {
 			p := x.peers[peer[0]]
-			return p.State == seam.Idle && strings.Contains(p.Reason, "too many prefixes")
+			// Idle may have passed by the time all that it takes back is read.
+			return p.State != seam.Established && strings.Contains(p.Reason, "too many prefixes")
 		})
 		undisturbed(t, x)
 		x.reaches("20.0.0.0/32", 0)
