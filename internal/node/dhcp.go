@@ -26,33 +26,18 @@ type guestAddresses interface {
 	Release(ctx context.Context, address netip.Addr) error
 }
 
-// requestFilter keeps guests' requests on their node.
-type requestFilter interface {
-	// SetRequests tells whether anything had to be changed.
-	SetRequests([]dataplane.Segment) (bool, error)
+// requestKeeper is what is used of dataplane.Requests.
+type requestKeeper interface {
+	Set([]dataplane.Segment)
+	Problem() (string, time.Time)
+	Withdraw(context.Context) error
 }
 
 // leases is what the loop knows of guests' addresses.
 type leases struct {
-	shape    shape // that the rest is of
-	told     []dhcp.Segment
-	filtered []dataplane.Segment
-	held     bool             // the kernel has been told to keep the requests of these
-	problem  status.Condition // why requests are not kept on the node; zero: they are
-	due      time.Time        // when the kernel is looked at next; zero: not
+	shape shape // that the rest is of
+	told  []dhcp.Segment
 }
-
-const (
-	// filterPause is how long after the kernel has refused to keep requests on
-	// the node to ask it again.
-	filterPause = 5 * time.Second
-	// filterInterval is how often it is looked at though nobody has told of a
-	// change.
-	filterInterval = 30 * time.Second
-	// filterRest is how long after somebody has changed rules it is looked at:
-	// who does so all the time does not keep the loop busy.
-	filterRest = 500 * time.Millisecond
-)
 
 // requestsCross is the condition that the node cannot keep its guests' requests.
 const requestsCross = "dhcp-requests-cross"
@@ -66,47 +51,8 @@ func (l *loop) applyDHCP(now time.Time) {
 			l.leases.told = answered
 			l.addresses.SetSegments(answered)
 		}
-		wanted := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP && !s.DHCP6 })
-		if !reflect.DeepEqual(wanted, l.leases.filtered) && len(wanted)+len(l.leases.filtered) > 0 {
-			l.leases.filtered, l.leases.held, l.leases.due = wanted, false, now
-		}
-	}
-	if at := l.leases.due; !at.IsZero() && !now.Before(at) {
-		l.keepRequests(now)
-	}
-}
-
-// rulesChanged takes in that somebody else has changed nf_tables rules.
-func (l *loop) rulesChanged(now time.Time) {
-	if !l.leases.due.IsZero() {
-		l.leases.due = sooner(l.leases.due, now.Add(filterRest))
-	}
-}
-
-// keepRequests has the kernel keep guests' requests on the node.
-func (l *loop) keepRequests(now time.Time) {
-	changed, err := l.requests.SetRequests(l.leases.filtered)
-	if changed && l.leases.held {
-		l.log.Warn("the rules that keep guests' DHCP requests on the node were changed by somebody else", "error", err)
-	}
-	if err == nil {
-		l.leases.problem, l.leases.held, l.leases.due = status.Condition{}, true, time.Time{}
-		if len(l.leases.filtered) > 0 {
-			l.leases.due = now.Add(filterInterval)
-		}
-		return
-	}
-	l.leases.due = now.Add(filterPause)
-	if l.leases.problem.Text == err.Error() {
-		return
-	}
-	l.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
-	since := now
-	if before := l.leases.problem.Since; !before.IsZero() {
-		since = before
-	}
-	l.leases.problem = status.Condition{
-		Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: err.Error(), Since: since,
+		asking := slices.DeleteFunc(slices.Clone(l.segments.here), func(s dataplane.Segment) bool { return !s.DHCP && !s.DHCP6 })
+		l.requests.Set(asking)
 	}
 }
 
@@ -177,8 +123,8 @@ func (l *loop) judgeDHCP(now time.Time) {
 	wrong := slices.DeleteFunc(slices.Clone(l.addresses.Report().Conditions), func(c status.Condition) bool {
 		return c.Name == dhcp.ConditionAway && now.Sub(l.store.Report().Since) < storeGrace
 	})
-	if l.leases.problem.Name != "" {
-		wrong = append(wrong, l.leases.problem)
+	if text, since := l.requests.Problem(); text != "" {
+		wrong = append(wrong, status.Condition{Name: requestsCross, Subject: "dhcp", Severity: status.Warning, Text: text, Since: since})
 	}
 	l.board.Replace(dhcpConditions, wrong)
 }

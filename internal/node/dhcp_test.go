@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -36,8 +35,8 @@ const leasingDocument = testDocument + `segments:
 
 func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 	r := began(t)
-	if len(r.dhcp.segments) != 0 || r.dhcp.filtered != nil {
-		t.Errorf("without DHCP, asked for is %+v, %+v", r.dhcp.segments, r.dhcp.filtered)
+	if len(r.dhcp.segments) != 0 || r.filter.segments != nil {
+		t.Errorf("without DHCP, asked for is %+v, %+v", r.dhcp.segments, r.filter.segments)
 	}
 	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
 	r.step()
@@ -64,7 +63,7 @@ func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 		t.Error(diff)
 	}
 	var filtered []string
-	for _, s := range r.dhcp.filtered {
+	for _, s := range r.filter.segments {
 		filtered = append(filtered, s.Name)
 	}
 	if diff := cmp.Diff([]string{"blue", "bare"}, filtered); diff != "" {
@@ -72,8 +71,8 @@ func TestGuestsAreAnsweredAsTheDocumentSays(t *testing.T) {
 	}
 	r.adopt(parse(t, testDocument, "leaf1"), nil)
 	r.step()
-	if len(r.dhcp.segments) != 0 || len(r.dhcp.filtered) != 0 {
-		t.Errorf("without DHCP again, asked for is %+v, %+v", r.dhcp.segments, r.dhcp.filtered)
+	if len(r.dhcp.segments) != 0 || len(r.filter.segments) != 0 {
+		t.Errorf("without DHCP again, asked for is %+v, %+v", r.dhcp.segments, r.filter.segments)
 	}
 }
 
@@ -83,7 +82,7 @@ func TestConditionsOfDHCP(t *testing.T) {
 		{Name: dhcp.ConditionPool, Subject: "blue", Severity: status.Warning, Text: "90 of 100"},
 		{Name: dhcp.ConditionAway, Subject: "store", Severity: status.Failure, Text: "away"},
 	}
-	r.dhcp.refuse = errors.New("no nf_tables")
+	r.filter.problem = "no nf_tables"
 	names := func() (list []string) {
 		for _, c := range r.snapshot(r.now).Conditions {
 			if c.Name == dhcp.ConditionPool || c.Name == dhcp.ConditionAway || c.Name == requestsCross {
@@ -104,45 +103,9 @@ func TestConditionsOfDHCP(t *testing.T) {
 	if got := names(); len(got) != 2 {
 		t.Errorf("with a store that has just begun: %q", got)
 	}
-	r.dhcp.refuse = nil
-	if r.step(); len(names()) != 2 {
-		t.Error("the kernel is asked again before the pause is over")
-	}
-	if due := r.now.Add(filterPause); !r.nextDue().Equal(due) {
-		t.Errorf("it is asked again at %s, want %s", r.nextDue(), due)
-	}
-	r.now = r.now.Add(filterPause)
-	r.step()
+	r.filter.problem = ""
 	if got := names(); slices.Contains(got, requestsCross) {
 		t.Errorf("when the kernel keeps requests here: %q", got)
-	}
-	if due := r.now.Add(filterInterval); !r.leases.due.Equal(due) {
-		t.Errorf("it is looked at again at %s, want %s", r.leases.due, due)
-	}
-}
-
-// TestChangedRulesAreLookedAt has somebody else change nf_tables rules all the
-// time.
-func TestChangedRulesAreLookedAt(t *testing.T) {
-	r := began(t)
-	r.rulesChanged(r.now)
-	if r.step(); r.dhcp.looks != 0 || !r.leases.due.IsZero() {
-		t.Error("without DHCP, rules for it are looked at")
-	}
-	r.adopt(parse(t, leasingDocument, "leaf1"), nil)
-	r.step()
-	before := r.dhcp.looks
-	for range 10 {
-		r.rulesChanged(r.now)
-		r.step()
-		r.now = r.now.Add(filterRest / 10)
-	}
-	if r.dhcp.looks != before {
-		t.Errorf("the rules are looked at %d times before the pause is over", r.dhcp.looks-before)
-	}
-	r.rulesChanged(r.now)
-	if r.step(); r.dhcp.looks != before+1 || len(r.dhcp.filtered) != 2 {
-		t.Errorf("after it they are looked at %d times, for %+v", r.dhcp.looks-before, r.dhcp.filtered)
 	}
 }
 
@@ -212,7 +175,7 @@ func TestGuestsAreAnsweredByDHCPv6(t *testing.T) {
 	if diff := cmp.Diff(want, r.dhcp.segments, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
-	if got := r.dhcp.filtered; len(got) != 2 || got[0].Name != "given" || got[1].Name != "made" || !got[0].DHCP6 || got[0].DHCP {
+	if got := r.filter.segments; len(got) != 2 || got[0].Name != "given" || got[1].Name != "made" || !got[0].DHCP6 || got[0].DHCP {
 		t.Errorf("kept here are the requests of %+v", got)
 	}
 	managed := map[uint32]bool{}

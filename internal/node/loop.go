@@ -33,8 +33,7 @@ type parts struct {
 	lease      interface{ SetAlone(bool) } // where leases are; what is used of addressStore
 	advertiser advertiser
 	addresses  guestAddresses
-	requests   requestFilter
-	rules      <-chan struct{} // somebody has changed nf_tables rules; closed: that cannot be heard
+	requests   requestKeeper
 	network    networkAPI
 	way        uplinkWatch
 	nat        sourceNAT
@@ -202,12 +201,6 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 			l.hypervisorChanged(s)
 		case e := <-l.speaker.Events():
 			l.heard(e)
-		case _, ok := <-l.rules:
-			if !ok {
-				l.rules = nil // the timer is left
-				continue
-			}
-			l.rulesChanged(time.Now())
 		case request := <-requests:
 			request(l)
 		case <-due.C:
@@ -236,7 +229,6 @@ func (l *loop) nextDue() time.Time {
 	if l.handing == nil { // else that is waited for, see run
 		next = sooner(next, l.leaving)
 	}
-	next = sooner(next, l.leases.due)
 	if former := l.gateways.former; len(former) > 0 {
 		next = sooner(next, former[0].until)
 	}

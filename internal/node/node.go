@@ -144,6 +144,7 @@ func (n *Node) Run(ctx context.Context) error {
 		n.log.Info("changes of the rules for DHCP requests cannot be heard, they are looked at now and then", "error", err)
 	}
 	guarding := dataplane.NewGuarding(target, guardRules, n.log)
+	requests := dataplane.NewRequests(target, requestRules, n.log)
 	plane := dataplane.NewReconciler(target, n.log)
 	nat := dataplane.NewNAT(target, rules, n.log)
 	way := uplink.New(target, filepath.Join(n.cfg.StateDir, "uplink-lease.json"), n.log)
@@ -181,7 +182,7 @@ func (n *Node) Run(ctx context.Context) error {
 	l := newLoop(parts{
 		plane: plane, discovery: discovery, liveness: liveness, speaker: speaker, overlay: overlay, watch: guests,
 		store: leases, elected: elected, quorum: voting, held: held, lease: lease,
-		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: target, rules: requestRules, network: network,
+		way: way, nat: nat, guard: guarding, advertiser: routers, addresses: addresses, requests: requests, network: network,
 		nameServer: names,
 		hypervisor: instances,
 	}, n.first, n.cfg.PKI, n.log)
@@ -196,6 +197,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group.Go(part(work, "uplink", way.Run))
 	group.Go(part(work, "source NAT", nat.Run))
 	group.Go(part(work, "guard", guarding.Run))
+	group.Go(part(work, "DHCP requests", requests.Run))
 	group.Go(part(work, "DHCP", addresses.Run))
 	group.Go(part(work, "DNS", names.Run))
 	group.Go(part(work, "router advertisements", routers.Run))

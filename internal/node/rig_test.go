@@ -64,6 +64,7 @@ type rig struct {
 	nat     *fakeNAT
 	guard   *fakeGuard
 	dhcp    *fakeAddresses
+	filter  *fakeRequests
 	network *fakeNetwork
 	dns     *fakeNameServer
 	hyper   *fakeHypervisor
@@ -79,12 +80,12 @@ func newRig(t *testing.T) *rig {
 	r.over, r.watch, r.store = &fakeOverlay{}, &fakeWatch{}, &fakeStore{}
 	r.routers, r.dns = &fakeAdvertiser{}, &fakeNameServer{}
 	r.gates, r.voting = &fakeGateways{changed: make(chan struct{}, 1)}, &fakeQuorum{}
-	r.way, r.nat, r.guard, r.dhcp = &fakeUplink{}, &fakeNAT{}, &fakeGuard{rig: r}, &fakeAddresses{}
+	r.way, r.nat, r.guard, r.dhcp, r.filter = &fakeUplink{}, &fakeNAT{}, &fakeGuard{rig: r}, &fakeAddresses{}, &fakeRequests{}
 	r.network, r.hyper = &fakeNetwork{}, &fakeHypervisor{}
 	p := parts{
 		plane: r.plane, discovery: r.ra, liveness: r.bfd, speaker: r.bgp, overlay: r.over, watch: r.watch,
 		store: r.store, elected: r.gates, quorum: r.voting, held: fakeHeld{r.gates}, lease: newAddressStore(nil),
-		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.dhcp,
+		way: r.way, nat: r.nat, guard: r.guard, advertiser: r.routers, addresses: r.dhcp, requests: r.filter,
 		network: r.network, nameServer: r.dns, hypervisor: r.hyper,
 	}
 	r.loop = newLoop(p, parse(t, testDocument, "leaf1"), "/pki", slog.New(slog.DiscardHandler))
@@ -411,9 +412,6 @@ func (f *fakeGuard) Drops() ([]dataplane.GuardDrop, error) { return f.drops, nil
 type fakeAddresses struct {
 	segments []dhcp.Segment
 	remote   map[dataplane.NeighborKey]dataplane.MAC
-	filtered []dataplane.Segment
-	looks    int // at what the kernel filters
-	refuse   error
 	report   dhcp.Report
 	leases   []dhcp.Lease
 }
@@ -427,11 +425,15 @@ func (f *fakeAddresses) Report() dhcp.Report                               { ret
 func (f *fakeAddresses) Leases(context.Context, string) []dhcp.Lease       { return f.leases }
 func (f *fakeAddresses) Release(context.Context, netip.Addr) error         { return nil }
 
-func (f *fakeAddresses) SetRequests(s []dataplane.Segment) (bool, error) {
-	f.filtered = s
-	f.looks++
-	return true, f.refuse
+// fakeRequests notes whose guests' requests are kept on the node.
+type fakeRequests struct {
+	segments []dataplane.Segment
+	problem  string
 }
+
+func (f *fakeRequests) Set(s []dataplane.Segment)      { f.segments = s }
+func (f *fakeRequests) Problem() (string, time.Time)   { return f.problem, time.Time{} }
+func (f *fakeRequests) Withdraw(context.Context) error { return nil }
 
 // fakeAdvertiser notes which routers guests are told of.
 type fakeAdvertiser struct{ segments []advertise.Segment }

@@ -37,8 +37,6 @@ func (l *loop) beginLeaving() {
 func (p parts) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
-	err := errors.Join(p.advertiser.Withdraw(ctx), p.liveness.Stop(ctx), p.overlay.Withdraw(ctx), p.plane.Withdraw(ctx),
-		p.nat.Withdraw(ctx), p.guard.Withdraw(ctx))
-	_, requests := p.requests.SetRequests(nil)
-	return errors.Join(err, requests)
+	return errors.Join(p.advertiser.Withdraw(ctx), p.liveness.Stop(ctx), p.overlay.Withdraw(ctx), p.plane.Withdraw(ctx),
+		p.nat.Withdraw(ctx), p.guard.Withdraw(ctx), p.requests.Withdraw(ctx))
 }
