@@ -8,33 +8,38 @@ import (
 // the port that an end names. Here as below, the zero End b stands for all
 // nodes: a node without any cable is as good as one without power.
 func (l *Lab) Cut(a, b End) error {
-	return l.onCables(a, b, func(p *patch, c Cable, _ State) error { return p.setCarrier(c, false) })
+	return l.onCables(a, b, func(p *patch, cables []Cable, _ States) error { return p.setCarrier(false, cables...) })
 }
 
 // Mute lets packets vanish in both directions, or only in that from a to b,
 // and leaves the carrier.
 func (l *Lab) Mute(a, b End, oneWay bool) error {
-	return l.onCables(a, b, func(p *patch, c Cable, s State) error {
-		forth := a.covers(c.A)
-		s.MutedAB = s.MutedAB || forth || !oneWay
-		s.MutedBA = s.MutedBA || !forth || !oneWay
-		return p.setMuted(c, s)
+	return l.onCables(a, b, func(p *patch, cables []Cable, states States) error {
+		for _, c := range cables {
+			s, forth := states[c.ID], a.covers(c.A)
+			s.MutedAB = s.MutedAB || forth || !oneWay
+			s.MutedBA = s.MutedBA || !forth || !oneWay
+			if err := p.setMuted(c, s); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // Mend undoes Cut and Mute.
 func (l *Lab) Mend(a, b End) error {
-	return l.onCables(a, b, func(p *patch, c Cable, _ State) error {
-		if err := p.setMuted(c, State{}); err != nil {
+	return l.onCables(a, b, func(p *patch, cables []Cable, _ States) error {
+		if err := p.unmute(cables); err != nil {
 			return err
 		}
-		return p.setCarrier(c, true)
+		return p.setCarrier(true, cables...)
 	})
 }
 
 // Unmute undoes Mute and leaves the carrier as it is.
 func (l *Lab) Unmute(a, b End) error {
-	return l.onCables(a, b, func(p *patch, c Cable, _ State) error { return p.setMuted(c, State{}) })
+	return l.onCables(a, b, func(p *patch, cables []Cable, _ States) error { return p.unmute(cables) })
 }
 
 // States tells what is done to each cable.
@@ -47,7 +52,7 @@ func (l *Lab) States() (States, error) {
 	return p.states(l.Topology.AllCables())
 }
 
-func (l *Lab) onCables(a, b End, do func(*patch, Cable, State) error) error {
+func (l *Lab) onCables(a, b End, do func(*patch, []Cable, States) error) error {
 	return l.withPatch(func(p *patch) error {
 		cables, err := l.Topology.Between(a, b)
 		if err != nil {
@@ -57,13 +62,17 @@ func (l *Lab) onCables(a, b End, do func(*patch, Cable, State) error) error {
 		if err != nil {
 			return err
 		}
-		for _, c := range cables {
-			if err := do(p, c, states[c.ID]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return do(p, cables, states)
 	})
+}
+
+func (p *patch) unmute(cables []Cable) error {
+	for _, c := range cables {
+		if err := p.setMuted(c, State{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Lab) withPatch(do func(*patch) error) error {
@@ -166,7 +175,7 @@ func (m move) apply(p *patch) error {
 	if err := p.setMuted(*m.from, State{}); err != nil {
 		return err
 	}
-	if err := p.setCarrier(*m.from, false); err != nil {
+	if err := p.setCarrier(false, *m.from); err != nil {
 		return err
 	}
 	if err := p.unplug(*m.from, moved); err != nil {
@@ -175,5 +184,5 @@ func (m move) apply(p *patch) error {
 	if err := p.plug(m.to, moved); err != nil {
 		return err
 	}
-	return p.setCarrier(m.to, true)
+	return p.setCarrier(true, m.to)
 }

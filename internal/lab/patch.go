@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"frond/internal/netns"
@@ -112,7 +113,7 @@ func (p *patch) connect(c Cable) error {
 			return err
 		}
 	}
-	return p.setCarrier(c, true)
+	return p.setCarrier(true, c)
 }
 
 // plug makes the port at one side of a cable.
@@ -180,22 +181,40 @@ func (p *patch) remove(c Cable) error {
 	return nil
 }
 
-// setCarrier gives or takes the carrier at both ends.
-func (p *patch) setCarrier(c Cable, on bool) error {
-	set, doing := p.nl.LinkSetUp, "mend"
+// setCarrier gives or takes the carrier at both ends of all these cables, as
+// nearly at once as one kernel does: one after the other, nodes would repair the
+// first cut before the last is made, which a spine without power does not let
+// them.
+func (p *patch) setCarrier(on bool, cables ...Cable) error {
+	set, doing := (*netlink.Handle).LinkSetUp, "mend"
 	if !on {
-		set, doing = p.nl.LinkSetDown, "cut"
+		set, doing = (*netlink.Handle).LinkSetDown, "cut"
 	}
-	for _, s := range []side{'a', 'b'} {
-		lower, err := p.nl.LinkByName(pairEnd(c, s))
-		if err == nil {
-			err = set(lower)
-		}
-		if err != nil {
-			return fmt.Errorf("%s cable %s: %w", doing, c, err)
+	var ready []func() error
+	for _, c := range cables {
+		for _, s := range []side{'a', 'b'} {
+			lower, err := p.nl.LinkByName(pairEnd(c, s))
+			if err != nil {
+				return fmt.Errorf("%s cable %s: %w", doing, c, err)
+			}
+			nl, err := handleIn(p.ns) // each waits for an answer on its own
+			if err != nil {
+				return err
+			}
+			defer nl.Close()
+			ready = append(ready, func() error {
+				if err := set(nl, lower); err != nil {
+					return fmt.Errorf("%s cable %s: %w", doing, c, err)
+				}
+				return nil
+			})
 		}
 	}
-	return nil
+	var ends errgroup.Group
+	for _, do := range ready {
+		ends.Go(do)
+	}
+	return ends.Wait()
 }
 
 // setMuted lets packets vanish in the directions that s names, and in no
