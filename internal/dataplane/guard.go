@@ -8,10 +8,10 @@ import (
 // Guard is what guests, and packets from other nodes, are kept from. Its zero
 // value keeps nobody from anything. All lists are sorted, each item once.
 type Guard struct {
-	// Bridges are those of segments: what comes from one comes from a guest.
-	Bridges []string
+	// Bridges are those of segments: what the node has from one comes from a guest.
+	Bridges []GuardedDevice
 	// GuestPorts are the bridges' ports but for those that lead to other nodes.
-	GuestPorts []string
+	GuestPorts []GuardedDevice
 	// Fabric are the prefixes of nodes' loopbacks, which no guest speaks from,
 	// and whose services none speaks to.
 	Fabric []netip.Prefix
@@ -32,6 +32,13 @@ type Guard struct {
 	// Broadcast is how many broadcast and multicast packets each guest port may
 	// send in a second; 0: as many as it likes.
 	Broadcast int
+}
+
+// GuardedDevice is a device that is there: one that takes its name later has
+// another index.
+type GuardedDevice struct {
+	Name  string
+	Index int
 }
 
 // GuestAddress is an IP address that is the guest's of this MAC.

@@ -80,7 +80,7 @@ func TestRefusedGuardIsTriedAgain(t *testing.T) {
 		f := &fakeGuard{refused: errors.New("no room")}
 		g, _ := guards(t, f)
 		begin := time.Now()
-		wanted := Guard{Bridges: []string{"br-blue"}}
+		wanted := Guard{Bridges: []GuardedDevice{{Name: "br-blue", Index: 1}}}
 		g.Set(wanted)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -108,7 +108,7 @@ func TestRefusedGuardIsTriedAgain(t *testing.T) {
 		f.since(begin)
 		f.refuse(errors.New("no room"))
 		begin = time.Now()
-		g.Set(Guard{Bridges: []string{"br-red"}})
+		g.Set(Guard{Bridges: []GuardedDevice{{Name: "br-red", Index: 1}}})
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if got, want := f.since(begin), seconds(0, 1, 3); !slices.Equal(got, want) {
@@ -123,13 +123,13 @@ func TestChangedGuardIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeGuard{}
 		g, changes := guards(t, f)
-		g.Set(Guard{Bridges: []string{"br-blue"}})
+		g.Set(Guard{Bridges: []GuardedDevice{{Name: "br-blue", Index: 1}}})
 		synctest.Wait()
 		f.mu.Lock()
 		f.damaged = true
 		f.mu.Unlock()
 		changes <- struct{}{}
-		g.Set(Guard{Bridges: []string{"br-blue", "br-red"}})
+		g.Set(Guard{Bridges: []GuardedDevice{{Name: "br-blue", Index: 1}, {Name: "br-red", Index: 1}}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		f.mu.Lock()

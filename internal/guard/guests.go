@@ -108,22 +108,25 @@ func (g *Guests) Rules(h Here) (rules dataplane.Guard, untold int) {
 	rules = dataplane.Guard{Strict: strict, Broadcast: g.broadcast, Fabric: g.fabric, Local: g.local, VTEPs: g.vteps, Ports: slices.Sorted(slices.Values(h.Ports))}
 	devices, bound := make(map[string]bool), make(map[string]bool)
 	for _, s := range h.Segments {
-		rules.Bridges = append(rules.Bridges, s.Bridge)
+		if bridge, ok := h.Links[s.Bridge]; ok {
+			rules.Bridges = append(rules.Bridges, guarded(s.Bridge, bridge))
+		}
 		devices[s.VXLAN], bound[s.Bridge] = true, strict && g.bound(s.Name)
 		if a := s.Gateway.LinkLocal; a.IsValid() {
 			rules.Gateways = append(rules.Gateways, a.Addr())
 		}
 	}
-	slices.Sort(rules.Bridges)
 	for name, link := range h.Links {
-		if link.Master != "" && !devices[name] && slices.Contains(rules.Bridges, link.Master) {
-			rules.GuestPorts = append(rules.GuestPorts, name)
-			if bound[link.Master] {
+		strictly, ofSegment := bound[link.Master]
+		if ofSegment && !devices[name] {
+			rules.GuestPorts = append(rules.GuestPorts, guarded(name, link))
+			if strictly {
 				rules.BoundPorts = append(rules.BoundPorts, name)
 			}
 		}
 	}
-	slices.Sort(rules.GuestPorts)
+	slices.SortFunc(rules.Bridges, byName)
+	slices.SortFunc(rules.GuestPorts, byName)
 	slices.Sort(rules.BoundPorts)
 	for _, s := range g.segments {
 		rules.Gateways = append(rules.Gateways, s.gateways...)
@@ -147,6 +150,12 @@ func (g *Guests) Rules(h Here) (rules dataplane.Guard, untold int) {
 	rules.Places = rules.Places[:min(len(rules.Places), maxPlaces)]
 	return rules, untold
 }
+
+func guarded(name string, l dataplane.Link) dataplane.GuardedDevice {
+	return dataplane.GuardedDevice{Name: name, Index: l.Index}
+}
+
+func byName(a, b dataplane.GuardedDevice) int { return strings.Compare(a.Name, b.Name) }
 
 // bind notes what belongs to a station. Only addresses of the segment's own
 // prefixes are one guest's: those of others may be somebody else's elsewhere.

@@ -30,7 +30,8 @@ func TestRules(t *testing.T) {
 	segment := dataplane.Segment{Name: "blue", VNI: 100, Bridge: "br-blue", VXLAN: "vx-blue"}
 	segment.Gateway.LinkLocal = netip.MustParsePrefix("fe80::1/64")
 	links := map[string]dataplane.Link{
-		"vg2": {Master: "br-blue"}, "vg1": {Master: "br-blue"}, "vx-blue": {Master: "br-blue"}, "vg3": {Master: "docker0"}, "eth0": {},
+		"br-blue": {Index: 9}, "vg2": {Index: 2, Master: "br-blue"}, "vg1": {Index: 1, Master: "br-blue"}, "vx-blue": {Index: 8, Master: "br-blue"},
+		"vg3": {Index: 3, Master: "docker0"}, "eth0": {Index: 4},
 	}
 	for name, c := range map[string]struct {
 		station Station
@@ -60,7 +61,8 @@ func TestRules(t *testing.T) {
 			Stations: map[string][]Station{"blue": {c.station}, "red": {{MAC: mac2, IPs: []netip.Addr{ip1}, Port: "vg9", Settled: true}}},
 		})
 		want := dataplane.Guard{
-			Bridges: []string{"br-blue"}, GuestPorts: []string{"vg1", "vg2"}, Ports: []string{"up1", "up2"},
+			Bridges:    []dataplane.GuardedDevice{{Name: "br-blue", Index: 9}},
+			GuestPorts: []dataplane.GuardedDevice{{Name: "vg1", Index: 1}, {Name: "vg2", Index: 2}}, Ports: []string{"up1", "up2"},
 			Fabric: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")},
 			Local:  netip.MustParseAddr("10.0.0.1"), VTEPs: []netip.Addr{netip.MustParseAddr("10.0.0.2")},
 			Gateways: []netip.Addr{gateway, netip.MustParseAddr("fe80::1")},

@@ -92,7 +92,7 @@ func TestStrict(t *testing.T) {
 		"vg3": {Master: "br-blue"}, "vg2": {Master: "br-blue"}, "vx-blue": {Master: "br-blue"}, "vg9": {Master: "br-bare"}, "vx-bare": {Master: "br-bare"},
 	}
 	rules, _ = g.Rules(here)
-	if !slices.Equal(rules.GuestPorts, []string{"vg2", "vg3", "vg9"}) || !slices.Equal(rules.BoundPorts, []string{"vg2", "vg3"}) {
+	if !slices.Equal(rules.GuestPorts, []dataplane.GuardedDevice{{Name: "vg2"}, {Name: "vg3"}, {Name: "vg9"}}) || !slices.Equal(rules.BoundPorts, []string{"vg2", "vg3"}) {
 		t.Errorf("of the guests' ports %v, %v are bound to what was given", rules.GuestPorts, rules.BoundPorts)
 	}
 

@@ -26,7 +26,7 @@ const (
 
 // guardFamilies are all tables of the guard.
 func guardFamilies(g dataplane.Guard) []guardFamily {
-	return []guardFamily{guardBridge(g.Strict, g.Broadcast), guardNode(g.Local, len(g.Bridges) > 0)}
+	return []guardFamily{guardGuests(g.Strict, g.Broadcast), guardNode(g.Local)}
 }
 
 // sameRules tells whether two guards differ in the elements of sets alone.
@@ -55,9 +55,13 @@ func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
 		return false, err
 	}
 	defer func() { _ = conn.CloseLasting() }()
+	g, err = k.withDevices(g)
+	if err != nil {
+		return false, err
+	}
 	changed := false
 	var failed []error
-	for _, f := range guardFamilies(g) {
+	for _, f := range append(guardFamilies(g), formerGuard) {
 		did, err := f.set(conn, g)
 		changed = changed || did
 		if err != nil {
@@ -67,20 +71,60 @@ func (k *Kernel) SetGuard(g dataplane.Guard) (bool, error) {
 	return changed, errors.Join(failed...)
 }
 
-// serves tells whether a guard needs the family's table: without segments,
-// nothing comes by bridges.
-func (f guardFamily) serves(g dataplane.Guard) bool {
-	if f.family == nftables.TableFamilyBridge {
-		return len(g.Bridges) > 0
+// formerGuard is a table that the guard once had, and that may be there still.
+var formerGuard = guardFamily{family: nftables.TableFamilyBridge}
+
+// withDevices leaves out the devices of a guard that are gone: the kernel takes
+// no chains for them.
+func (k *Kernel) withDevices(g dataplane.Guard) (dataplane.Guard, error) {
+	if len(g.GuestPorts)+len(g.Bridges) == 0 {
+		return g, nil
 	}
-	return !g.IsZero()
+	var links map[uint32]overlayLink
+	var err error
+	k.with(func(c *conn) { links, err = readOverlayLinks(c) })
+	if err != nil {
+		return g, fmt.Errorf("guard: %w", err)
+	}
+	gone := func(d dataplane.GuardedDevice) bool { return links[uint32(d.Index)].Name != d.Name }
+	g.GuestPorts = slices.DeleteFunc(slices.Clone(g.GuestPorts), gone)
+	g.Bridges = slices.DeleteFunc(slices.Clone(g.Bridges), gone)
+	return g, nil
+}
+
+// serves tells whether a guard needs the family's table: without segments,
+// there are no guests.
+func (f guardFamily) serves(g dataplane.Guard) bool {
+	switch f.family {
+	case nftables.TableFamilyNetdev:
+		return len(g.Bridges) > 0
+	case nftables.TableFamilyINet:
+		return !g.IsZero()
+	}
+	return false
 }
 
 func (f guardFamily) name() string {
-	if f.family == nftables.TableFamilyBridge {
-		return "bridge"
+	switch f.family {
+	case nftables.TableFamilyNetdev:
+		return "netdev"
+	case nftables.TableFamilyINet:
+		return "inet"
 	}
-	return "inet"
+	return "bridge"
+}
+
+// wanted are all chains of a guard.
+func (f guardFamily) wanted(g dataplane.Guard) []guardChain {
+	return slices.Concat(f.chains, f.hooked(g))
+}
+
+// hooked are the chains of devices of a guard.
+func (f guardFamily) hooked(g dataplane.Guard) []guardChain {
+	if f.onDevices == nil {
+		return nil
+	}
+	return f.onDevices(g)
 }
 
 func (f guardFamily) table() *nftables.Table {
@@ -103,11 +147,16 @@ func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, 
 		conn.DelTable(f.table())
 		return true, conn.Flush()
 	}
-	if whole, err := f.whole(conn, there); err != nil {
+	if !there {
+		return true, f.make(conn, g)
+	}
+	held, whole, err := f.look(conn, g)
+	if err != nil {
 		return false, err
 	} else if !whole {
 		return true, f.make(conn, g)
 	}
+	changed = f.rehook(conn, held, f.hooked(g))
 	for _, s := range f.sets {
 		did, err := f.update(conn, s, g)
 		if err != nil {
@@ -137,7 +186,7 @@ func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
 		if !f.serves(to) {
 			continue
 		}
-		changed := false
+		changed := f.rehook(conn, f.hooked(from), f.hooked(to))
 		for _, s := range f.sets {
 			did, err := f.change(conn, s, s.wanted(from), s.wanted(to))
 			if err != nil {
@@ -200,14 +249,41 @@ func (f guardFamily) make(conn *nftables.Conn, g dataplane.Guard) error {
 		}
 		ids[set.Name] = set.ID
 	}
-	for _, c := range f.chains {
-		chain := c.in(table)
-		conn.AddChain(chain)
-		for _, rule := range c.rules {
-			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: withIDs(rule, ids)})
-		}
+	for _, c := range f.wanted(g) {
+		c.add(conn, table, ids)
 	}
 	return conn.Flush()
+}
+
+// add adds a chain to the transaction, which makes sets of these numbers.
+func (c guardChain) add(conn *nftables.Conn, table *nftables.Table, ids map[string]uint32) {
+	chain := conn.AddChain(c.in(table))
+	for _, rule := range c.rules {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: withIDs(rule, ids)})
+	}
+}
+
+// rehook adds to the transaction what makes chains of some devices those of
+// others, and tells whether that is anything.
+func (f guardFamily) rehook(conn *nftables.Conn, from, to []guardChain) bool {
+	table := f.table()
+	surplus, missing := slices.DeleteFunc(slices.Clone(from), has(to)), slices.DeleteFunc(slices.Clone(to), has(from))
+	for _, c := range surplus {
+		conn.DelChain(&nftables.Chain{Table: table, Name: c.name})
+	}
+	for _, c := range missing {
+		c.add(conn, table, nil)
+	}
+	return len(surplus)+len(missing) > 0
+}
+
+// has tells of a chain whether one of its name is among these.
+func has(chains []guardChain) func(guardChain) bool {
+	names := make(map[string]bool, len(chains))
+	for _, c := range chains {
+		names[c.name] = true
+	}
+	return func(c guardChain) bool { return names[c.name] }
 }
 
 // in is the set in the kernel's terms.
@@ -236,7 +312,7 @@ func (c guardChain) in(table *nftables.Table) *nftables.Chain {
 	chain := &nftables.Chain{Table: table, Name: c.name}
 	if c.hook != nil {
 		prio, accept := nftables.ChainPriority(c.prio), nftables.ChainPolicyAccept
-		chain.Type, chain.Hooknum, chain.Priority, chain.Policy = nftables.ChainTypeFilter, c.hook, &prio, &accept
+		chain.Type, chain.Hooknum, chain.Priority, chain.Policy, chain.Device = nftables.ChainTypeFilter, c.hook, &prio, &accept, c.device
 	}
 	return chain
 }
@@ -259,37 +335,58 @@ func withIDs(rule []expr.Any, ids map[string]uint32) []expr.Any {
 	return own
 }
 
-// whole tells whether chains, rules and sets are as make makes them.
-func (f guardFamily) whole(conn *nftables.Conn, there bool) (bool, error) {
-	if !there {
-		return false, nil
-	}
+// look returns the chains of devices that there are, and tells whether all else
+// is as make makes it.
+func (f guardFamily) look(conn *nftables.Conn, g dataplane.Guard) (hooked []guardChain, whole bool, err error) {
 	chains, err := conn.ListChainsOfTableFamily(f.family)
 	if err != nil {
-		return false, fmt.Errorf("list chains: %w", err)
+		return nil, false, fmt.Errorf("list chains: %w", err)
 	}
-	chains = slices.DeleteFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name != guardTable })
-	if len(chains) != len(f.chains) {
-		return false, nil
+	wanted := make(map[string]guardChain)
+	for _, c := range f.wanted(g) {
+		wanted[c.name] = c
 	}
-	for _, want := range f.chains {
-		i := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Name == want.name })
-		if i < 0 || !sameChain(chains[i], want) {
-			return false, nil
+	missing := len(f.chains)
+	isFixed := has(f.chains)
+	for _, have := range chains {
+		if have.Table.Name != guardTable {
+			continue
 		}
-		rules, err := conn.GetRules(f.table(), chains[i])
-		if err != nil {
-			return false, fmt.Errorf("list rules: %w", err)
+		c := guardChain{name: have.Name}
+		switch want, known := wanted[have.Name]; {
+		case !known && f.onDevices == nil || !known && have.Hooknum == nil:
+			return nil, false, nil
+		case known:
+			if same, err := f.same(conn, have, want); err != nil || !same {
+				return nil, false, err
+			}
 		}
-		if !slices.EqualFunc(rules, want.rules, func(have *nftables.Rule, want []expr.Any) bool { return sameGuardRule(have.Exprs, want) }) {
-			return false, nil
+		if isFixed(c) {
+			missing--
+		} else {
+			hooked = append(hooked, c)
 		}
+	}
+	if missing > 0 {
+		return nil, false, nil
 	}
 	sets, err := conn.GetSets(f.table())
 	if err != nil {
-		return false, fmt.Errorf("list sets: %w", err)
+		return nil, false, fmt.Errorf("list sets: %w", err)
 	}
-	return len(sets) == len(f.sets)+len(f.drops)+len(f.meters), nil // rules name them all
+	return hooked, len(sets) == len(f.sets)+len(f.drops)+len(f.meters), nil // rules name them all
+}
+
+// same tells whether a chain is as it should be.
+func (f guardFamily) same(conn *nftables.Conn, have *nftables.Chain, want guardChain) (bool, error) {
+	if !sameChain(have, want) {
+		return false, nil
+	}
+	rules, err := conn.GetRules(f.table(), have)
+	if err != nil {
+		return false, fmt.Errorf("list rules: %w", err)
+	}
+	return slices.EqualFunc(rules, want.rules, func(have *nftables.Rule, want []expr.Any) bool { return sameGuardRule(have.Exprs, want) }), nil
 }
 
 func sameChain(have *nftables.Chain, want guardChain) bool {

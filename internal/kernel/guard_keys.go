@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -25,6 +26,8 @@ func nameKeys(names []string) [][]byte {
 	}
 	return keys
 }
+
+func indexKey(index int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(index)) }
 
 func macKey(m dataplane.MAC) []byte { return append(m[:], 0, 0) }
 
@@ -78,13 +81,18 @@ func ownKeys(g dataplane.Guard, size int) [][]byte {
 	if len(held) == 0 {
 		return nil
 	}
+	ports := make(map[string]int, len(g.GuestPorts))
+	for _, d := range g.GuestPorts {
+		ports[d.Name] = d.Index
+	}
 	var keys [][]byte
 	for _, p := range g.Places {
-		if len(p.Port) >= unix.IFNAMSIZ {
+		index, ok := ports[p.Port]
+		if !ok {
 			continue
 		}
 		for _, ip := range held[p.MAC] {
-			keys = append(keys, slices.Concat(nameKey(p.Port), macKey(p.MAC), ip.AsSlice()))
+			keys = append(keys, slices.Concat(indexKey(index), macKey(p.MAC), ip.AsSlice()))
 		}
 	}
 	return keys

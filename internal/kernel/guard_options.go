@@ -49,8 +49,9 @@ func (f *guardFamily) bindSources() {
 }
 
 // limitFlood has what a port sends to many bounded to so many packets a
-// second. It comes before all rules that look for who sends.
-func (f *guardFamily) limitFlood(packets int) {
+// second, before all rules that look for who sends, and returns the rule by which
+// a port's chain has it looked at before what passes soon.
+func (f *guardFamily) limitFlood(packets int) []expr.Any {
 	burst := uint32(min(packets, math.MaxUint32))
 	toMany := seq(link(linkDestination), masked(0x01, 0, 0, 0, 0, 0), equal(0x01, 0, 0, 0, 0, 0))
 	over := seq(toMany, meta(expr.MetaKeyIIFNAME), []expr.Any{
@@ -60,7 +61,6 @@ func (f *guardFamily) limitFlood(packets int) {
 	}, drop(dataplane.DropBroadcast))
 	guest := f.chain("guest")
 	guest.rules = slices.Insert(guest.rules, 1, over) // behind BPDUs
-	prerouting := f.chain("prerouting")
-	prerouting.rules = slices.Insert(prerouting.rules, 1, seq(toMany, portIn("guests"), goTo("guest"))) // before what passes soon
 	f.meters = append(f.meters, floodMeter)
+	return seq(toMany, goTo("guest"))
 }

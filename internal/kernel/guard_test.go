@@ -19,9 +19,29 @@ func addrs(texts ...string) []netip.Addr {
 	return all
 }
 
+var (
+	bridge     = dataplane.GuardedDevice{Name: "br-blue", Index: 2000}
+	guestPorts = []dataplane.GuardedDevice{{Name: "vg1", Index: 2001}, {Name: "vg2", Index: 2002}, {Name: "vg3", Index: 2003}}
+)
+
+// newGuarded is a namespace with the devices of guards.
+func newGuarded(t testing.TB) *space {
+	t.Helper()
+	s := newSpace(t)
+	s.ip("link add %s index %d type bridge", bridge.Name, bridge.Index)
+	for _, port := range guestPorts {
+		s.addGuestPort(port)
+	}
+	return s
+}
+
+func (s *space) addGuestPort(port dataplane.GuardedDevice) {
+	s.ip("link add %s index %d type veth peer name %s netns %s", port.Name, port.Index, port.Name, s.peer)
+}
+
 func someGuard() dataplane.Guard {
 	return dataplane.Guard{
-		Bridges: []string{"br-blue"}, GuestPorts: []string{"vg1", "vg2"},
+		Bridges: []dataplane.GuardedDevice{bridge}, GuestPorts: guestPorts[:2],
 		Fabric: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:10::/48")},
 		Local:  netip.MustParseAddr("10.0.200.1"), VTEPs: addrs("10.0.200.2", "10.0.200.3"), Ports: []string{"eth1"},
 		Gateways: addrs("172.16.0.1", "fd00:172::1", "fe80::68:ff:fe00:64"),
@@ -47,7 +67,7 @@ func (s *space) setGuard(g dataplane.Guard, changes bool, when string) {
 // changesOfGuard are ways in which a guard may come to differ.
 func changesOfGuard() map[string]func(*dataplane.Guard) {
 	return map[string]func(*dataplane.Guard){
-		"ports": func(g *dataplane.Guard) { g.GuestPorts = []string{"vg1", "vg3"} },
+		"ports": func(g *dataplane.Guard) { g.GuestPorts = []dataplane.GuardedDevice{guestPorts[0], guestPorts[2]} },
 		"a guest gone": func(g *dataplane.Guard) {
 			g.Holders = g.Holders[:1]
 			g.Places = nil
@@ -59,7 +79,7 @@ func changesOfGuard() map[string]func(*dataplane.Guard) {
 
 // TestGuardOptions turns on and off what needs other rules.
 func TestGuardOptions(t *testing.T) {
-	s := newSpace(t)
+	s := newGuarded(t)
 	s.setGuard(someGuard(), true, "first")
 	for name, change := range map[string]func(*dataplane.Guard){
 		"strict":               func(g *dataplane.Guard) { g.Strict = true },
@@ -74,7 +94,7 @@ func TestGuardOptions(t *testing.T) {
 		}
 		s.setGuard(g, true, name)
 		s.setGuard(g, false, name+", again")
-		rules := s.nft("list table bridge frond-guard")
+		rules := s.nft("list table netdev frond-guard")
 		if got := strings.Contains(rules, fmt.Sprintf("limit rate over %d/second burst %d packets", g.Broadcast, g.Broadcast)); got != (g.Broadcast > 0) {
 			t.Errorf("%s: %s", name, rules)
 		}
@@ -94,7 +114,7 @@ func TestGuardOptions(t *testing.T) {
 		t.Error(err)
 	}
 	s.setGuard(other, false, "another port bound")
-	if bound := s.nft("list set bridge frond-guard bound-ports"); !strings.Contains(bound, `"vg1"`) || strings.Contains(bound, `"vg2"`) {
+	if bound := s.nft("list set netdev frond-guard bound-ports"); !strings.Contains(bound, `"vg1"`) || strings.Contains(bound, `"vg2"`) {
 		t.Errorf("bound is\n%s", bound)
 	}
 	s.setGuard(someGuard(), true, "last")
@@ -102,7 +122,7 @@ func TestGuardOptions(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
-	s := newSpace(t)
+	s := newGuarded(t)
 	s.nft("add table inet theirs")
 	s.setGuard(dataplane.Guard{}, false, "nothing to begin with")
 	g := someGuard()
@@ -110,9 +130,9 @@ func TestGuard(t *testing.T) {
 	s.setGuard(g, false, "again")
 	rules := s.nft("list ruleset")
 	for _, part := range []string{
-		"table bridge frond-guard", "table inet frond-guard", "hook prerouting", "hook forward", `"br-blue"`, `"vg1"`, "02:00:00:00:00:01 . 172.16.0.11",
+		"table netdev frond-guard", "table inet frond-guard", "chain vg1-2001", `hook ingress device "vg1"`, `hook ingress device "br-blue"`, "fib daddr type unicast", "02:00:00:00:00:01 . 172.16.0.11",
 		"@nh,112,32 @gateways4", "10.0.0.0/15", "icmpv6 type nd-router-advert", "udp sport 67", "udp dport 4789", "@vteps",
-		`"vg1" . 02:00:00:00:00:01 . 172.16.0.11`, `"vg2" . 02:00:00:00:00:02 . fd00:172::12`, `meta iifkind "vxlan" accept`,
+		`"vg1" . 02:00:00:00:00:01 . 172.16.0.11`, `"vg2" . 02:00:00:00:00:02 . fd00:172::12`, "iif . ",
 	} {
 		if !strings.Contains(rules, part) {
 			t.Errorf("nft does not show %q:\n%s", part, rules)
@@ -120,12 +140,12 @@ func TestGuard(t *testing.T) {
 	}
 	g.Bridges = nil
 	s.setGuard(g, true, "no bridges")
-	if rules := s.nft("list ruleset"); strings.Contains(rules, "hook forward") || !strings.Contains(rules, "hook input") {
-		t.Errorf("without bridges, what comes to the node is judged and what goes through is not; there is\n%s", rules)
+	if rules := s.nft("list ruleset"); strings.Contains(rules, "netdev") || !strings.Contains(rules, "hook input") {
+		t.Errorf("without bridges, what comes to the node is judged alone; there is\n%s", rules)
 	}
 	g = someGuard()
 	s.setGuard(g, true, "bridges again")
-	handle := s.nft("-a list table bridge frond-guard")
+	handle := s.nft("-a list chain netdev frond-guard guest")
 	for name, change := range changesOfGuard() {
 		changed := someGuard()
 		change(&changed)
@@ -141,13 +161,13 @@ func TestGuard(t *testing.T) {
 		s.setGuard(changed, false, name+", again")
 		s.setGuard(g, true, name+", back")
 	}
-	if after := s.nft("-a list table bridge frond-guard"); after != handle {
+	if after := s.nft("-a list chain netdev frond-guard guest"); after != handle {
 		t.Errorf("elements could not be changed without the rules:\n%s\n%s", handle, after)
 	}
 	for _, damage := range []string{
-		"delete table inet frond-guard", "delete table bridge frond-guard", "flush chain bridge frond-guard guest",
-		"insert rule bridge frond-guard sender-ip4 accept", "add chain inet frond-guard more", "delete element bridge frond-guard guests { vg1 }",
-		"add element bridge frond-guard held4 { 192.0.2.1 }", "flush set inet frond-guard fabric4",
+		"delete table inet frond-guard", "delete table netdev frond-guard", "flush chain netdev frond-guard guest",
+		"insert rule netdev frond-guard sender-ip4 accept", "add chain inet frond-guard more", "delete chain netdev frond-guard vg1-2001", "flush chain netdev frond-guard br-blue-2000",
+		"add element netdev frond-guard held4 { 192.0.2.1 }", "flush set netdev frond-guard fabric4", "flush set inet frond-guard vteps", "add table bridge frond-guard",
 	} {
 		s.nft(damage)
 		s.setGuard(g, true, damage)
@@ -160,7 +180,7 @@ func TestGuard(t *testing.T) {
 	}
 	s.setGuard(unsegmented, true, "without segments")
 	s.setGuard(unsegmented, false, "without segments, again")
-	if left := s.nft("list tables"); strings.Contains(left, "bridge") {
+	if left := s.nft("list tables"); strings.Contains(left, "netdev") {
 		t.Errorf("without segments there is %s", left)
 	}
 	s.setGuard(g, true, "with segments again")
@@ -173,8 +193,37 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardedDevicesComeAndGo has a guest's port vanish, and another take its name.
+func TestGuardedDevicesComeAndGo(t *testing.T) {
+	s := newGuarded(t)
+	g := someGuard()
+	s.setGuard(g, true, "first")
+	s.ip("link del vg2")
+	if _, err := s.kernel.SetGuard(g); err != nil {
+		t.Errorf("with a port that is gone: %v", err)
+	}
+	s.setGuard(g, false, "with a port that is gone, again")
+	next := someGuard()
+	next.GuestPorts = []dataplane.GuardedDevice{guestPorts[0], {Name: "vg2", Index: 2102}}
+	s.addGuestPort(next.GuestPorts[1])
+	s.setGuard(next, true, "with another of its name")
+	s.setGuard(next, false, "with another of its name, again")
+	if chain := s.nft("list chain netdev frond-guard vg2-2102"); !strings.Contains(chain, `device "vg2"`) {
+		t.Errorf("the port's chain is\n%s", chain)
+	}
+	if rules := s.nft("list ruleset"); strings.Contains(rules, "vg2-2002") {
+		t.Errorf("the former port has left\n%s", rules)
+	}
+	s.setGuard(dataplane.Guard{}, true, "removal")
+	s.setGuard(g, true, "made when a port is gone")
+	s.setGuard(g, false, "made when a port is gone, again")
+	if rules := s.nft("list ruleset"); strings.Contains(rules, "vg2-2002") {
+		t.Errorf("there is a chain for a port that is gone:\n%s", rules)
+	}
+}
+
 func TestGuardOfManyGuests(t *testing.T) {
-	s := newSpace(t)
+	s := newGuarded(t)
 	g := someGuard()
 	for i := range 10_000 {
 		ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
@@ -190,7 +239,7 @@ func TestGuardOfManyGuests(t *testing.T) {
 func BenchmarkSetGuard(b *testing.B) {
 	for _, count := range []int{100, 10_000} {
 		b.Run(fmt.Sprint(count), func(b *testing.B) {
-			s := newSpace(b)
+			s := newGuarded(b)
 			g := someGuard()
 			for i := range count {
 				ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})
@@ -204,7 +253,7 @@ func BenchmarkSetGuard(b *testing.B) {
 			}
 		})
 		b.Run(fmt.Sprintf("known %d", count), func(b *testing.B) {
-			s := newSpace(b)
+			s := newGuarded(b)
 			g := someGuard()
 			for i := range count {
 				ip := netip.AddrFrom4([4]byte{172, 17, byte(i >> 8), byte(i)})

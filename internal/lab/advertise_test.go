@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"os/exec"
@@ -15,13 +16,13 @@ func TestRouterAdvertisements(t *testing.T) {
 	w := outward(t, "routers", 1)
 	w.whole()
 	var heard bytes.Buffer
-	var watch *exec.Cmd
-	must(t, w.namespace("leaf1").Do(func() error {
-		watch = exec.Command("tcpdump", "-lnvi", "any", "udp port 4789")
-		watch.Stdout = &heard
-		return watch.Start()
-	}))
-	time.Sleep(500 * time.Millisecond) // until it hears
+	watch := exec.Command("tcpdump", "-lnvi", "any", "udp port 4789")
+	watch.Stdout = &heard
+	says, err := watch.StderrPipe()
+	must(t, err)
+	must(t, w.namespace("leaf1").Do(watch.Start))
+	for hears := bufio.NewScanner(says); hears.Scan() && !strings.Contains(hears.Text(), "listening on"); {
+	}
 	for _, guest := range []string{"g1", "g2"} {
 		w.inside(guest, "ip -6 addr flush dev eth0 scope global")
 		w.inside(guest, "ip link set eth0 down")

@@ -161,11 +161,11 @@ func TestGuardGuests(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"172.16.0.12", "172.16.0.13"} {
-		w.shows("leaf1", "nft list set bridge frond-guard held4", address) // the kernel's rules know, too
+		w.shows("leaf1", "nft list set netdev frond-guard held4", address) // the kernel's rules know, too
 	}
-	w.shows("leaf1", "nft list set bridge frond-guard places", `"vg3" . `)
+	w.shows("leaf1", "nft list set netdev frond-guard places", `"vg3" . `)
 	w.inside("g1", "ping -c 1 -W 5 -I fd00:172::b fd00:172::1")
-	w.shows("leaf1", "nft list set bridge frond-guard own6", "fd00:172::b") // attacks come from it
+	w.shows("leaf1", "nft list set netdev frond-guard own6", "fd00:172::b") // attacks come from it
 	a := w.attacker("g1")
 	others := map[string]int{"g3": w.packetSocket("g3", unix.ETH_P_ALL), "g2": w.packetSocket("g2", unix.ETH_P_ALL)}
 	own, gateway, gateway6 := a.guest.Address.Addr(), netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("fd00:172::1")
@@ -264,8 +264,8 @@ func (w *world) fillCounters(node, rule string) {
 	for i := range 1024 {
 		ports = append(ports, fmt.Sprintf("other%d", i))
 	}
-	w.inside(node, "nft flush set bridge frond-guard drop-"+rule)
-	w.inside(node, "nft add element bridge frond-guard drop-"+rule+" { "+strings.Join(ports, ", ")+" }")
+	w.inside(node, "nft flush set netdev frond-guard drop-"+rule)
+	w.inside(node, "nft add element netdev frond-guard drop-"+rule+" { "+strings.Join(ports, ", ")+" }")
 }
 
 // ruleset waits until a node's nf_tables have, or no longer have, such a text.

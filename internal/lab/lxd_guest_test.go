@@ -42,7 +42,7 @@ func (w *world) holds(i Instance) {
 			w.t.Fatal("a MAC that is nobody's cannot be used")
 		}
 	}
-	w.shows(i.Node, "nft list set bridge frond-guard places", place("v"+thief.Name, i.MAC))
+	w.shows(i.Node, "nft list set netdev frond-guard places", place("v"+thief.Name, i.MAC))
 	rest := a.insists(stolen("meanwhile"))
 	w.lxc("start " + i.Name)
 	again, err := w.Addressed(w.t.Context(), i.Name)
@@ -55,7 +55,7 @@ func (w *world) holds(i Instance) {
 		w.t.Error("the MAC of an instance can be used by another guest")
 	}
 	m := w.station(i.Node, i.MAC, "is here", func(m status.MAC) bool { return m.Local && m.Port != "v"+thief.Name })
-	w.shows(i.Node, "nft list set bridge frond-guard places", place(m.Port, i.MAC))
+	w.shows(i.Node, "nft list set netdev frond-guard places", place(m.Port, i.MAC))
 	guarded, err := api.NewClient(w.Socket(i.Node)).Guard(w.t.Context())
 	must(w.t, err)
 	for _, d := range guarded.Drops {

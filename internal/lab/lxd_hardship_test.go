@@ -197,7 +197,7 @@ func (w *world) outlivesRemoval(all []Instance) {
 		w.hypervisor(i.Node, "knows nothing of it", func(h status.Hypervisor) bool { return h.Contact == "connected" && !knows(h, i) })
 		w.station(w.elsewhere(i.Node), i.MAC, "stays where it is", func(m status.MAC) bool { return !gone(m) })
 		here := w.station(i.Node, i.MAC, "stays where it is", func(m status.MAC) bool { return m.Local })
-		w.shows(i.Node, "nft list set bridge frond-guard places", place(here.Port, i.MAC))
+		w.shows(i.Node, "nft list set netdev frond-guard places", place(here.Port, i.MAC))
 	})
 	left := all[slices.IndexFunc(all, func(o Instance) bool { return o.Node != i.Node })]
 	w.connected(left)

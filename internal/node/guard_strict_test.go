@@ -26,7 +26,7 @@ func TestStrictGuardAwaitsLeases(t *testing.T) {
 	}
 	r.now = r.now.Add(strictPatience)
 	r.step()
-	if r.guard.sets != before+1 || r.guard.rules.Strict || len(r.guard.rules.Bridges) == 0 {
+	if r.guard.sets != before+1 || r.guard.rules.Strict || len(r.guard.rules.Gateways) == 0 {
 		t.Errorf("after a while without the store: %+v", r.guard.rules)
 	}
 	mac := dataplane.MAC{2, 0, 0, 0, 0, 9}
