@@ -95,10 +95,6 @@ func in(set string) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: set}}
 }
 
-func notIn(set string) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: set, Invert: true}}
-}
-
 func load(to uint32, base expr.PayloadBase, offset, length uint32) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: to, Base: base, Offset: offset, Len: length}}
 }
@@ -138,9 +134,6 @@ func portDiffers(number uint16) []expr.Any {
 	return differs(binary.BigEndian.AppendUint16(nil, number)...)
 }
 
-func jump(chain string) []expr.Any {
-	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
-}
 func goTo(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: chain}}
 }

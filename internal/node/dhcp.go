@@ -45,7 +45,7 @@ const requestsCross = "dhcp-requests-cross"
 var dhcpConditions = []string{dhcp.ConditionPool, dhcp.ConditionAway, dhcp.ConditionCrowded, requestsCross}
 
 // applyDHCP has guests answered as the document says.
-func (l *loop) applyDHCP(now time.Time) {
+func (l *loop) applyDHCP() {
 	if l.reshaped(&l.leases.shape) {
 		if answered := dhcpSegments(l.plan, l.leases.shape.portMTU); !reflect.DeepEqual(answered, l.leases.told) {
 			l.leases.told = answered

@@ -338,7 +338,7 @@ func (l *loop) apply(now time.Time) {
 	l.tellSpeaker(now) // other nodes wait for it, and for nothing of what follows
 	l.applyAdvertisements()
 	l.applyGuard(now)
-	l.applyDHCP(now)
+	l.applyDHCP()
 	l.applyNames()
 	l.judge(now)
 }
