@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +40,7 @@ func (p program) agentCommand() *cobra.Command {
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer spareCollections()()
 			log, err := logger(cmd.ErrOrStderr(), level)
 			if err != nil {
 				return usage(cmd, err)
@@ -91,6 +94,25 @@ func complete(c *node.Config) (err error) {
 	c.Version = version().Version
 	c.Hypervisors = guest.Sockets(os.Getenv)
 	return nil
+}
+
+const (
+	// startTime is how long a node takes to start, with room.
+	startTime = 10 * time.Second
+	// startGarbage is how much more than what is in use may be garbage until
+	// then, in percent (runtime/debug.SetGCPercent).
+	startGarbage = 400
+)
+
+// spareCollections has garbage be looked for less often until the start is over:
+// it takes a tenth of a start's processor time otherwise, which many nodes need
+// at once when power returns. Then it is as GOGC says.
+func spareCollections() (stop func() bool) {
+	usual := debug.SetGCPercent(startGarbage)
+	if usual < 0 || usual > startGarbage {
+		debug.SetGCPercent(usual)
+	}
+	return time.AfterFunc(startTime, func() { debug.SetGCPercent(usual) }).Stop
 }
 
 // runAgent runs the agent and hands it each SIGHUP as a reload.

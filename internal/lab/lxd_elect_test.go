@@ -300,7 +300,7 @@ func TestElectedByLXDSpread(t *testing.T) {
 		}
 		return nodes
 	}
-	before := []string{"leaf1", "leaf1", "leaf3", "leaf3"} // as rendezvous hashing prefers, by these names
+	before := []string{"leaf4", "leaf1", "leaf5", "leaf4"} // as rendezvous hashing prefers, by these names
 	atHome := func() {                                     // which takes until all members are online, by heartbeats each 10 s
 		for n, h := range all {
 			others := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool { return node == before[n] })
