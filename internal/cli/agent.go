@@ -106,13 +106,17 @@ const (
 
 // spareCollections has garbage be looked for less often until the start is over:
 // it takes a tenth of a start's processor time otherwise, which many nodes need
-// at once when power returns. Then it is as GOGC says.
+// at once when power returns. Then what has been left is given back, and it is as
+// GOGC says.
 func spareCollections() (stop func() bool) {
 	usual := debug.SetGCPercent(startGarbage)
 	if usual < 0 || usual > startGarbage {
 		debug.SetGCPercent(usual)
 	}
-	return time.AfterFunc(startTime, func() { debug.SetGCPercent(usual) }).Stop
+	return time.AfterFunc(startTime, func() {
+		debug.SetGCPercent(usual)
+		debug.FreeOSMemory()
+	}).Stop
 }
 
 // runAgent runs the agent and hands it each SIGHUP as a reload.
