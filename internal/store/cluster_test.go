@@ -417,10 +417,20 @@ func TestMemberRemovedAndAdded(t *testing.T) {
 		}
 	}
 	removed := c.machines[2]
-	c.until("c says that it was removed", func() bool {
-		r := removed.member.Report()
-		return r.State == Waiting && r.Trouble == Removed
-	})
+	saysSo := func(when string) {
+		t.Helper()
+		c.until("c says that it was removed, "+when, func() bool {
+			r := removed.member.Report()
+			return r.State == Waiting && r.Trouble == Removed
+		})
+	}
+	saysSo("at once")
+	removed.stop()
+	if err := os.Remove(filepath.Join(removed.dir, removedFile)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(removed) // as one that ended before it had noted it
+	saysSo("when it starts")
 	for range 2 {
 		if err := client.AddMember(ctx, removed.Peer); err != nil {
 			t.Fatal(err)

@@ -92,7 +92,7 @@ func (s *server) serve(ctx context.Context, d decision) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-etcd.Err():
-			return s.explain(fmt.Errorf("etcd ended: %w", err))
+			return s.ended(log, err)
 		case <-etcd.Server.StopNotify():
 			return s.stopped(log)
 		case <-starting.C:
@@ -113,7 +113,7 @@ func (s *server) serve(ctx context.Context, d decision) error {
 	case <-ctx.Done():
 		return nil
 	case err := <-etcd.Err():
-		return s.explain(fmt.Errorf("etcd ended: %w", err))
+		return s.ended(log, err)
 	case <-etcd.Server.StopNotify():
 		return s.stopped(log)
 	}
@@ -141,6 +141,15 @@ func (s *server) promote(ctx context.Context, id uint64) error {
 			return nil
 		}
 	}
+}
+
+// ended is why etcd ended with an error. When it learns as it starts that this is
+// no member any more, that error is only that it stops.
+func (s *server) ended(log *zapCore, err error) error {
+	if log.removed.Load() {
+		return s.stopped(log)
+	}
+	return s.explain(fmt.Errorf("etcd ended: %w", err))
 }
 
 // stopped is why etcd ended by itself.
