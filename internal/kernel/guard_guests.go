@@ -113,23 +113,31 @@ func guardGuests(strict bool, broadcast int) guardFamily {
 			}},
 			{name: "node4", rules: [][]expr.Any{
 				seq(network(ip4From, 4), in("fabric4"), drop(dataplane.DropLoopback)),
-				seq(network(ip4To, 4), in("fabric4"), goTo("services")),
-				seq(passesThrough(), back()),
 				goTo("services"),
 			}},
 			{name: "node6", rules: [][]expr.Any{
 				seq(network(ip6From, 16), in("fabric6"), drop(dataplane.DropLoopback)),
-				seq(network(ip6To, 16), in("fabric6"), goTo("services")),
-				seq(linkLocal6(network(ip6To, 2)), goTo("services")),
-				seq(passesThrough(), back()),
 				goTo("services"),
+			}},
+			// What goes on to guests or beyond the fabric may come from a node that
+			// routes into the segment (RFC 9136).
+			{name: "routed4", rules: [][]expr.Any{
+				seq(network(ip4To, 4), in("fabric4"), goTo("node4")),
+				seq(passesThrough(), back()),
+				goTo("node4"),
+			}},
+			{name: "routed6", rules: [][]expr.Any{
+				seq(network(ip6To, 16), in("fabric6"), goTo("node6")),
+				seq(linkLocal6(network(ip6To, 2)), goTo("node6")),
+				seq(passesThrough(), back()),
+				goTo("node6"),
 			}},
 		},
 	}
 	atPort := [][]expr.Any{own4, own6, goTo("guest")}
 	atBridge := [][]expr.Any{
-		seq(protocol(unix.ETH_P_IP), goTo("node4")),
-		seq(protocol(unix.ETH_P_IPV6), goTo("node6")),
+		seq(protocol(unix.ETH_P_IP), goTo("routed4")),
+		seq(protocol(unix.ETH_P_IPV6), goTo("routed6")),
 	}
 	f.chains = slices.Concat(dropChains(f.drops), f.chains)
 	if strict {
