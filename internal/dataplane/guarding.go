@@ -32,7 +32,6 @@ const (
 type Guarding struct {
 	*keeper[Guard]
 	target GuardTarget
-	held   *Guard // what the kernel holds, as far as is known; nil: it must be looked at; guarded by keeper.work
 }
 
 // NewGuarding returns a keeper of the guard that does nothing before Run.
@@ -82,21 +81,8 @@ func (g *Guarding) compare() error {
 }
 
 func (g *Guarding) set(desired *Guard) error {
-	before := g.held
-	g.held = nil
-	changed, err := g.target.SetGuard(*desired)
-	switch {
-	case err != nil:
-	case changed && before != nil && before.Equal(*desired):
-		g.log.Warn("the guard was changed by somebody else, and is as it should be again")
-		fallthrough
-	default:
-		g.held = desired
-	}
-	if g.note(err) {
-		g.log.Warn("the guard is not as it should be", "error", err)
-	}
-	return err
+	return g.keeper.set(desired, g.target.SetGuard,
+		"the guard was changed by somebody else, and is as it should be again", "the guard is not as it should be")
 }
 
 // Withdraw removes the guard. Nothing is set any more afterwards.

@@ -17,6 +17,7 @@ type keeper[T interface{ Equal(other T) bool }] struct {
 
 	work      sync.Mutex // held while the kernel is looked at or changed; guards what follows
 	withdrawn bool
+	held      *T // what the kernel holds, as far as is known; nil: it must be looked at
 
 	mu      sync.Mutex // guards what follows
 	desired *T
@@ -76,6 +77,25 @@ func (k *keeper[T]) note(err error) (began bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.trouble.note(err)
+}
+
+// set has the kernel hold what is desired, by what tells whether anything had to
+// be changed. It says mended where somebody else had changed it, and refused when
+// trouble has begun. keeper.work is held.
+func (k *keeper[T]) set(desired *T, set func(T) (bool, error), mended, refused string) error {
+	before := k.held
+	k.held = nil
+	changed, err := set(*desired)
+	if err == nil {
+		k.held = desired
+		if changed && before != nil && (*before).Equal(*desired) {
+			k.log.Warn(mended)
+		}
+	}
+	if k.note(err) {
+		k.log.Warn(refused, "error", err)
+	}
+	return err
 }
 
 // run has the kernel updated when something else is desired, and looked at when

@@ -33,7 +33,6 @@ func (a asking) Equal(o asking) bool { return slices.Equal(a, o) }
 type Requests struct {
 	*keeper[asking]
 	target RequestTarget
-	held   *asking // what the kernel was left with; nil: not known; guarded by keeper.work
 }
 
 // NewRequests returns a keeper of requests that does nothing before Run. changes
@@ -70,21 +69,9 @@ func (r *Requests) reconcile() error {
 	if desired == nil || r.withdrawn {
 		return nil
 	}
-	before := r.held
-	r.held = nil
-	changed, err := r.target.SetRequests(*desired)
-	switch {
-	case err != nil:
-	case changed && before != nil && before.Equal(*desired):
-		r.log.Warn("the rules that keep guests' DHCP requests on the node were changed by somebody else, and are as they should be again")
-		fallthrough
-	default:
-		r.held = desired
-	}
-	if r.note(err) {
-		r.log.Warn("guests' DHCP requests cross the fabric, where nobody answers them", "error", err)
-	}
-	return err
+	return r.set(desired, func(a asking) (bool, error) { return r.target.SetRequests(a) },
+		"the rules that keep guests' DHCP requests on the node were changed by somebody else, and are as they should be again",
+		"guests' DHCP requests cross the fabric, where nobody answers them")
 }
 
 // Withdraw lets requests go where they will. Nothing is set any more afterwards.

@@ -14,11 +14,11 @@ import (
 )
 
 // guardGuests is what guests are kept from, at the ingress of their ports and,
-// where they speak to nodes, of their bridges: there, unlike at hooks of bridges
-// and of IP, no packet of others comes by, nor one that is only bridged. What
-// other nodes send was judged there. A packet in a guest's own name that nothing
-// else is to be asked of needs a single look-up, by a short key: each costs several
-// cache misses, as packets of 64 KiB come between.
+// where they speak to nodes, of their bridges: unlike at hooks of bridges and of
+// IP, nothing comes by ports but what their guests send, and nothing by bridges
+// that is only bridged. What other nodes' guests send was judged there. A packet in
+// a guest's own name that nothing else is to be asked of needs a single look-up, by
+// a short key: each costs several cache misses, as packets of 64 KiB come between.
 func guardGuests(strict bool, broadcast int) guardFamily {
 	holder4 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip4From, 4), in("holders4"))
 	holder6 := seq(link(linkSource), load(reg8, expr.PayloadBaseNetworkHeader, ip6From, 16), in("holders6"))
