@@ -118,7 +118,7 @@ func (f guardFamily) table() *nftables.Table {
 	return &nftables.Table{Family: f.family, Name: guardTable}
 }
 
-// set brings one table into line, in one transaction.
+// set brings one table into line.
 func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, err error) {
 	there, err := f.exists(conn)
 	if err != nil {
@@ -144,17 +144,16 @@ func (f guardFamily) set(conn *nftables.Conn, g dataplane.Guard) (changed bool, 
 		return true, f.make(conn, g)
 	}
 	changed = f.rehook(conn, held, f.hooked(g))
+	var changes []guardChange
 	for _, s := range f.sets {
-		did, err := f.update(conn, s, g)
+		c, err := f.lookAt(conn, s, g)
 		if err != nil {
 			return false, err
 		}
-		changed = changed || did
+		changes = append(changes, c)
+		changed = changed || !c.isNone()
 	}
-	if !changed {
-		return false, nil
-	}
-	return true, conn.Flush()
+	return changed, carryOut(conn, changes)
 }
 
 // UpdateGuard changes what differs between two guards without a look at what
@@ -173,18 +172,16 @@ func (k *Kernel) UpdateGuard(from, to dataplane.Guard) error {
 		if !f.serves(to) {
 			continue
 		}
-		changed := f.rehook(conn, f.hooked(from), f.hooked(to))
+		f.rehook(conn, f.hooked(from), f.hooked(to))
+		var changes []guardChange
 		for _, s := range f.sets {
-			did, err := f.change(conn, s, s.wanted(from), s.wanted(to))
+			c, err := f.change(s, s.wanted(from), s.wanted(to))
 			if err != nil {
 				return err
 			}
-			changed = changed || did
+			changes = append(changes, c)
 		}
-		if !changed {
-			continue
-		}
-		if err := conn.Flush(); err != nil {
+		if err := carryOut(conn, changes); err != nil {
 			return fmt.Errorf("guard: tables of family %s: %w", f.name(), err)
 		}
 	}

@@ -62,15 +62,23 @@ func without(elements, others []guardElement) []guardElement {
 	return left
 }
 
-// update adds to the transaction what a set lacks, and what it has too much.
-func (f guardFamily) update(conn *nftables.Conn, s guardSet, g dataplane.Guard) (bool, error) {
+// guardChange is what a set has too much, and what it lacks.
+type guardChange struct {
+	set              *nftables.Set
+	of               guardSet
+	surplus, missing []guardElement
+	all              []guardElement // what is to be in it
+}
+
+// lookAt finds what is to be changed of a set as the kernel holds it.
+func (f guardFamily) lookAt(conn *nftables.Conn, s guardSet, g dataplane.Guard) (guardChange, error) {
 	set, err := s.in(f.table())
 	if err != nil {
-		return false, err
+		return guardChange{}, err
 	}
 	have, err := conn.GetSetElements(set)
 	if err != nil {
-		return false, fmt.Errorf("read set %s: %w", s.name, err)
+		return guardChange{}, fmt.Errorf("read set %s: %w", s.name, err)
 	}
 	there := make([]guardElement, 0, len(have))
 	for _, e := range have {
@@ -79,38 +87,91 @@ func (f guardFamily) update(conn *nftables.Conn, s guardSet, g dataplane.Guard) 
 		}
 		there = append(there, guardElement{string(e.Key), e.IntervalEnd})
 	}
-	return f.change(conn, s, there, s.wanted(g))
+	return f.change(s, there, s.wanted(g))
 }
 
 func isZeroKey(key []byte) bool { return strings.Trim(string(key), "\x00") == "" }
 
-// change adds to the transaction what makes a set of some elements one of
-// others, and tells whether that is anything.
-func (f guardFamily) change(conn *nftables.Conn, s guardSet, from, to []guardElement) (bool, error) {
+// change is what makes a set of some elements one of others.
+func (f guardFamily) change(s guardSet, from, to []guardElement) (guardChange, error) {
 	if slices.Equal(from, to) {
-		return false, nil
-	}
-	surplus, missing := without(from, to), without(to, from)
-	if len(surplus)+len(missing) == 0 {
-		return false, nil
+		return guardChange{}, nil
 	}
 	set, err := s.in(f.table())
-	if err != nil {
-		return false, err
-	}
-	if s.interval { // few, and parts of one interval do not go by themselves
-		conn.FlushSet(set)
-		return true, inChunks(to, set, conn.SetAddElements)
-	}
-	if err := inChunks(surplus, set, conn.SetDeleteElements); err != nil {
-		return false, err
-	}
-	return true, inChunks(missing, set, conn.SetAddElements)
+	return guardChange{set: set, of: s, surplus: without(from, to), missing: without(to, from), all: to}, err
 }
 
-// guardChunk is how many elements one message carries: its attributes are of
-// at most 64 KiB.
-const guardChunk = 500
+func (c guardChange) isNone() bool { return len(c.surplus)+len(c.missing) == 0 }
+
+// carryOut makes changes, in one transaction or, where there are many, in several
+// that never keep a guest from what it may both before and after them: a kernel
+// that is not preempted within a system call does nothing else on that processor
+// meanwhile, neither hears BFD.
+func carryOut(conn *nftables.Conn, changes []guardChange) error {
+	t := guardTransaction{conn: conn}
+	stages := []func(guardChange) error{
+		func(c guardChange) error {
+			if !c.of.interval { // few, and parts of one interval do not go by themselves
+				return nil
+			}
+			conn.FlushSet(c.set)
+			return t.take(c.all, c.set, conn.SetAddElements)
+		},
+		func(c guardChange) error { return t.takeOf(c.of.restricts, c.surplus, c, conn.SetDeleteElements) },
+		func(c guardChange) error { return t.takeOf(!c.of.restricts, c.missing, c, conn.SetAddElements) },
+		func(c guardChange) error { return t.takeOf(!c.of.restricts, c.surplus, c, conn.SetDeleteElements) },
+		func(c guardChange) error { return t.takeOf(c.of.restricts, c.missing, c, conn.SetAddElements) },
+	}
+	for _, stage := range stages {
+		for _, c := range changes {
+			if c.isNone() {
+				continue
+			}
+			if err := stage(c); err != nil {
+				return err
+			}
+		}
+	}
+	return conn.Flush()
+}
+
+const (
+	// guardChunk is how many elements one message carries: its attributes are of
+	// at most 64 KiB.
+	guardChunk = 500
+	// guardBatch is how many elements one transaction changes: each takes the
+	// kernel some 6 µs.
+	guardBatch = 2000
+)
+
+// guardTransaction is committed each time that it is large enough.
+type guardTransaction struct {
+	conn    *nftables.Conn
+	pending int
+}
+
+func (t *guardTransaction) takeOf(now bool, elements []guardElement, c guardChange, do func(*nftables.Set, []nftables.SetElement) error) error {
+	if !now || c.of.interval {
+		return nil
+	}
+	return t.take(elements, c.set, do)
+}
+
+func (t *guardTransaction) take(elements []guardElement, set *nftables.Set, do func(*nftables.Set, []nftables.SetElement) error) error {
+	for chunk := range slices.Chunk(elements, guardChunk) {
+		if t.pending+len(chunk) > guardBatch {
+			if err := t.conn.Flush(); err != nil {
+				return err
+			}
+			t.pending = 0
+		}
+		if err := inChunks(chunk, set, do); err != nil {
+			return err
+		}
+		t.pending += len(chunk)
+	}
+	return nil
+}
 
 func inChunks(elements []guardElement, set *nftables.Set, add func(*nftables.Set, []nftables.SetElement) error) error {
 	for chunk := range slices.Chunk(elements, guardChunk) {

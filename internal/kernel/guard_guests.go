@@ -43,19 +43,19 @@ func guardGuests(strict bool, broadcast int) guardFamily {
 		family: nftables.TableFamilyNetdev,
 		sets: []guardSet{
 			{name: "places", types: []nftables.SetDatatype{nftables.TypeIFName, nftables.TypeEtherAddr}, elements: placeKeys},
-			{name: "placed", types: []nftables.SetDatatype{nftables.TypeEtherAddr}, elements: placedKeys},
-			{name: "gateways4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 4) }},
-			{name: "gateways6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 16) }},
+			{name: "placed", restricts: true, types: []nftables.SetDatatype{nftables.TypeEtherAddr}, elements: placedKeys},
+			{name: "gateways4", restricts: true, types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 4) }},
+			{name: "gateways6", restricts: true, types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return addressKeys(g.Gateways, 16) }},
 			{name: "holders4", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 4) }},
 			{name: "holders6", types: []nftables.SetDatatype{nftables.TypeEtherAddr, nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return holderKeys(g, 16) }},
 			{name: "own4", types: []nftables.SetDatatype{nftables.TypeIFIndex, nftables.TypeEtherAddr, nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return ownKeys(g, 4) }},
 			{name: "own6", types: []nftables.SetDatatype{nftables.TypeIFIndex, nftables.TypeEtherAddr, nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return ownKeys(g, 16) }},
-			{name: "held4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 4) }},
-			{name: "held6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 16) }},
-			{name: "fabric4", types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
-			{name: "fabric6", types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
-			{name: "services-tcp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(portBGP, 2379, 2380, 7179)},         // BGP, the store, the agent's API
-			{name: "services-udp", types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, portVXLAN, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
+			{name: "held4", restricts: true, types: []nftables.SetDatatype{nftables.TypeIPAddr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 4) }},
+			{name: "held6", restricts: true, types: []nftables.SetDatatype{nftables.TypeIP6Addr}, elements: func(g dataplane.Guard) [][]byte { return heldKeys(g, 16) }},
+			{name: "fabric4", restricts: true, types: []nftables.SetDatatype{nftables.TypeIPAddr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 4) }},
+			{name: "fabric6", restricts: true, types: []nftables.SetDatatype{nftables.TypeIP6Addr}, interval: true, elements: func(g dataplane.Guard) [][]byte { return prefixKeys(g.Fabric, 16) }},
+			{name: "services-tcp", restricts: true, types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(portBGP, 2379, 2380, 7179)},         // BGP, the store, the agent's API
+			{name: "services-udp", restricts: true, types: []nftables.SetDatatype{nftables.TypeInetService}, elements: services(3784, 3785, 4784, portVXLAN, 6784)}, // BFD (RFC 5881, 5883, 7130), VXLAN
 		},
 		drops: []string{
 			dataplane.DropBPDU, dataplane.DropMAC, dataplane.DropGateway, dataplane.DropAddress, dataplane.DropLoopback, dataplane.DropSource,

@@ -31,7 +31,9 @@ type guardSet struct {
 	name     string
 	types    []nftables.SetDatatype // more than one: concatenated
 	interval bool
-	elements func(dataplane.Guard) [][]byte // their keys; of intervals, see prefixKeys
+	// restricts: what is in it is kept from something; other sets let something be.
+	restricts bool
+	elements  func(dataplane.Guard) [][]byte // their keys; of intervals, see prefixKeys
 }
 
 type guardChain struct {

@@ -1,12 +1,17 @@
 package kernel_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"frond/internal/dataplane"
 )
@@ -234,6 +239,63 @@ func TestGuardOfManyGuests(t *testing.T) {
 	g.Holders = slices.Delete(g.Holders, 100, 9000)
 	s.setGuard(g, true, "fewer")
 	s.setGuard(g, false, "fewer, again")
+}
+
+// Many changes are several transactions, between which a guest that is guarded
+// before and after them is never kept from speaking.
+func TestGuardChangesInSteps(t *testing.T) {
+	s := newGuarded(t)
+	many := func(port int) dataplane.Guard {
+		g := someGuard()
+		for i := range 10_000 {
+			mac := dataplane.MAC{2, 1, 0, 0, byte(i >> 8), byte(i)}
+			g.Places = append(g.Places, dataplane.GuestPlace{Port: guestPorts[port].Name, MAC: mac})
+		}
+		return g
+	}
+	from, to := many(0), many(1)
+	s.setGuard(from, true, "first")
+	before := s.generation()
+	if err := s.kernel.UpdateGuard(from, to); err != nil {
+		t.Fatal(err)
+	}
+	if steps := s.generation() - before; steps < 5 {
+		t.Errorf("the guards of 10,000 MACs were exchanged by %d transactions", steps)
+	}
+	s.setGuard(to, false, "as it is to be")
+	if err := s.kernel.UpdateGuard(to, someGuard()); err != nil {
+		t.Fatal(err)
+	}
+	s.setGuard(someGuard(), false, "without them")
+	s.setGuard(to, true, "with them again")
+}
+
+// generation counts the transactions of the namespace.
+func (s *space) generation() int {
+	s.t.Helper()
+	const header = 4 // struct nfgenmsg
+	ns, err := os.Open("/run/netns/" + s.name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = ns.Close() }()
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(ns.Fd())})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	answers, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
+		Data:   make([]byte, header),
+	})
+	if err != nil || len(answers) != 1 {
+		s.t.Fatalf("ask for the generation: %d answers, %v", len(answers), err)
+	}
+	attributes, err := netlink.UnmarshalAttributes(answers[0].Data[header:])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return int(binary.BigEndian.Uint32(attributes[0].Data)) // NFTA_GEN_ID
 }
 
 func BenchmarkSetGuard(b *testing.B) {
