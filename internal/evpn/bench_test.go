@@ -29,11 +29,11 @@ func BenchmarkMACs(b *testing.B) {
 		for b.Loop() {
 			t := table()
 			t.Learn(wire)
-			if up, _ := t.Changes(); len(up.MACs) != macs {
+			if c := t.Changes(); len(c.Overlay.MACs) != macs {
 				b.Fatal("not all learned")
 			}
 			t.Learn(gone)
-			if up, _ := t.Changes(); len(up.MACs) != macs {
+			if c := t.Changes(); len(c.Overlay.MACs) != macs {
 				b.Fatal("not all forgotten")
 			}
 		}

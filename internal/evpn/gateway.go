@@ -105,7 +105,7 @@ func (t *Table) change(s *segment, config dataplane.Segment) {
 	t.untellGateway(s)
 	s.config = config
 	t.tellGateway(s)
-	t.news.routes = true // of hosts too
+	t.news.Routes = true // of hosts too
 	delete(s.placed, config.BridgeMAC())
 	if m, ok := s.macs[config.BridgeMAC()]; ok && m.local != nil {
 		t.leave(m)

@@ -48,7 +48,7 @@ func TestGuestsAreToldOfMovedAddresses(t *testing.T) {
 		test.before(r)
 		r.take()
 		test.do(r)
-		overlay, _ := r.Changes()
+		overlay := r.Changes().Overlay
 		if _, moved := overlay.Moved[dataplane.NeighborKey{VNI: 100, IP: ip4}]; moved != test.moved {
 			t.Errorf("%s: guests are told: %t", name, moved)
 		}

@@ -91,6 +91,7 @@ func (t *Table) decide(m *station) {
 	if m.removed {
 		return
 	}
+	t.news.Guests = t.news.Guests || m.local != nil
 	winner := best(m.remotes, reachableRoute)
 	if m.local != nil && winner != nil && winner.claim.beats(t.localClaim(m)) && t.mayMove(m) {
 		// RFC 7432 §15: whoever holds the lesser claim withdraws. Should the
@@ -185,6 +186,7 @@ func (t *Table) collect(m *station) {
 
 // leave makes a station be here no longer.
 func (t *Table) leave(m *station) {
+	t.news.Guests = true
 	for _, ip := range m.addresses {
 		if a, ok := m.segment.addresses[ip]; ok && a.local == m {
 			a.local = nil

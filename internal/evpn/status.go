@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,28 +36,42 @@ func (t *Table) MACs(vni uint32) []MACStatus {
 	if !ok {
 		return nil
 	}
-	owned := make(map[dataplane.MAC][]netip.Addr)
-	for ip, a := range s.addresses {
-		owned[a.told] = append(owned[a.told], ip)
-	}
-	all := make([]MACStatus, 0, len(s.macs))
-	for mac, m := range s.macs {
-		if !m.owner.IsValid() {
-			continue
-		}
-		status := MACStatus{VNI: vni, MAC: mac, IPs: owned[mac], VTEP: m.owner, Since: m.since, Frozen: m.contest.until}
-		slices.SortFunc(status.IPs, netip.Addr.Compare)
-		if m.local != nil {
-			status.Local, status.Port, status.Plugged, status.Silent = true, m.local.port.name, m.local.since, m.local.silent
-			status.Sequence, status.Sticky = m.local.sequence, m.local.sticky
-			status.Held = s.placed[mac] == status.Port
-		} else if winner := best(m.remotes, reachableRoute); winner != nil {
-			status.Sequence, status.Sticky = winner.claim.sequence, winner.claim.sticky
-		}
-		all = append(all, status)
-	}
+	all := slices.AppendSeq(make([]MACStatus, 0, len(s.macs)), t.EachMAC(vni))
 	slices.SortFunc(all, func(a, b MACStatus) int { return bytes.Compare(a.MAC[:], b.MAC[:]) })
 	return all
+}
+
+// EachMAC yields what MACs returns, in no order: for who looks through all of
+// them while things happen.
+func (t *Table) EachMAC(vni uint32) iter.Seq[MACStatus] {
+	return func(yield func(MACStatus) bool) {
+		s, ok := t.segments[vni]
+		if !ok {
+			return
+		}
+		owned := make(map[dataplane.MAC][]netip.Addr)
+		for ip, a := range s.addresses {
+			owned[a.told] = append(owned[a.told], ip)
+		}
+		for mac, m := range s.macs {
+			if m.owner.IsValid() && !yield(m.status(owned[mac])) {
+				return
+			}
+		}
+	}
+}
+
+func (m *station) status(ips []netip.Addr) MACStatus {
+	slices.SortFunc(ips, netip.Addr.Compare)
+	status := MACStatus{VNI: m.segment.config.VNI, MAC: m.mac, IPs: ips, VTEP: m.owner, Since: m.since, Frozen: m.contest.until}
+	if m.local != nil {
+		status.Local, status.Port, status.Plugged, status.Silent = true, m.local.port.name, m.local.since, m.local.silent
+		status.Sequence, status.Sticky = m.local.sequence, m.local.sticky
+		status.Held = m.segment.placed[m.mac] == status.Port
+	} else if winner := best(m.remotes, reachableRoute); winner != nil {
+		status.Sequence, status.Sticky = winner.claim.sequence, winner.claim.sticky
+	}
+	return status
 }
 
 // Guests counts the MACs of a segment that are behind ports of this node.

@@ -36,17 +36,21 @@ type Table struct {
 	reachable func(netip.Addr) bool
 
 	originated map[originKey]origin
-	news       news
+	news       Changes
 	touched    touched
 	frozen     []thawing // in the order of time
 	malformed  malformed
 	crowded    uint64 // routes that were too many of one MAC
 }
 
-// news is what Changes has not told yet.
-type news struct {
-	overlay dataplane.OverlayUpdate
-	routes  bool
+// Changes is what follows from all that came in since it was last asked for.
+type Changes struct {
+	Overlay dataplane.OverlayUpdate // forwarding entries, as differences
+	Routes  bool                    // what Originated returns is another
+	// Guests tells that something may be another of stations that are or were
+	// here, or of whose an address is. MACs elsewhere that nobody knows an address
+	// of come and go without.
+	Guests bool
 }
 
 // originKey tells the routes of this node apart. Multicast routes have no
@@ -77,13 +81,12 @@ func New(config Config) *Table {
 	}
 }
 
-// Changes returns what has changed since it was last called: forwarding
-// entries as differences, and whether what Originated returns has.
-func (t *Table) Changes() (dataplane.OverlayUpdate, bool) {
+// Changes returns what has changed since it was last called.
+func (t *Table) Changes() Changes {
 	t.thawDue()
-	n := t.news
-	t.news = news{}
-	return n.overlay, n.routes
+	c := t.news
+	t.news = Changes{}
+	return c
 }
 
 // Originated returns the whole set of routes that this node originates, in no
@@ -107,42 +110,42 @@ func (t *Table) originate(key originKey, route Route) {
 	}
 	wire := route.Encode()
 	t.originated[key] = origin{route, &wire}
-	t.news.routes = true
+	t.news.Routes = true
 }
 
 func (t *Table) retract(key originKey) {
 	if _, ok := t.originated[key]; ok {
 		delete(t.originated, key)
-		t.news.routes = true
+		t.news.Routes = true
 	}
 }
 
-func (n *news) mac(vni uint32, mac dataplane.MAC, vtep netip.Addr) {
-	if n.overlay.MACs == nil {
-		n.overlay.MACs = make(map[dataplane.MACKey]netip.Addr)
+func (c *Changes) mac(vni uint32, mac dataplane.MAC, vtep netip.Addr) {
+	if c.Overlay.MACs == nil {
+		c.Overlay.MACs = make(map[dataplane.MACKey]netip.Addr)
 	}
-	n.overlay.MACs[dataplane.MACKey{VNI: vni, MAC: mac}] = vtep
+	c.Overlay.MACs[dataplane.MACKey{VNI: vni, MAC: mac}] = vtep
 }
 
-func (n *news) neighbor(vni uint32, ip netip.Addr, mac dataplane.MAC) {
-	if n.overlay.Neighbors == nil {
-		n.overlay.Neighbors = make(map[dataplane.NeighborKey]dataplane.MAC)
+func (c *Changes) neighbor(vni uint32, ip netip.Addr, mac dataplane.MAC) {
+	if c.Overlay.Neighbors == nil {
+		c.Overlay.Neighbors = make(map[dataplane.NeighborKey]dataplane.MAC)
 	}
-	n.overlay.Neighbors[dataplane.NeighborKey{VNI: vni, IP: ip}] = mac
+	c.Overlay.Neighbors[dataplane.NeighborKey{VNI: vni, IP: ip}] = mac
 }
 
-func (n *news) moved(vni uint32, ip netip.Addr) {
-	if n.overlay.Moved == nil {
-		n.overlay.Moved = make(map[dataplane.NeighborKey]struct{})
+func (c *Changes) moved(vni uint32, ip netip.Addr) {
+	if c.Overlay.Moved == nil {
+		c.Overlay.Moved = make(map[dataplane.NeighborKey]struct{})
 	}
-	n.overlay.Moved[dataplane.NeighborKey{VNI: vni, IP: ip}] = struct{}{}
+	c.Overlay.Moved[dataplane.NeighborKey{VNI: vni, IP: ip}] = struct{}{}
 }
 
-func (n *news) flood(vni uint32, vteps []netip.Addr) {
-	if n.overlay.Flood == nil {
-		n.overlay.Flood = make(map[uint32][]netip.Addr)
+func (c *Changes) flood(vni uint32, vteps []netip.Addr) {
+	if c.Overlay.Flood == nil {
+		c.Overlay.Flood = make(map[uint32][]netip.Addr)
 	}
-	n.overlay.Flood[vni] = vteps
+	c.Overlay.Flood[vni] = vteps
 }
 
 // touched is what is to be decided again, each once.
@@ -160,6 +163,7 @@ func (t *Table) touchMAC(m *station) {
 }
 
 func (t *Table) touchAddress(a *address) {
+	t.news.Guests = true
 	if !a.touched {
 		a.touched = true
 		t.touched.addresses = append(t.touched.addresses, a)

@@ -72,7 +72,8 @@ func (r *rig) unplug(vni uint32, port string) {
 
 // take applies the changes.
 func (r *rig) take() {
-	overlay, changed := r.Changes()
+	c := r.Changes()
+	overlay, changed := c.Overlay, c.Routes
 	for key, vtep := range overlay.MACs {
 		if r.macs[key] = vtep; !vtep.IsValid() {
 			delete(r.macs, key)
@@ -398,7 +399,7 @@ func TestStickyEntryIsPutBack(t *testing.T) {
 	r.learn(sticky(macip(vtepB, mac1, "", 0)))
 	r.take()
 	r.appears(100, mac1, "g1")
-	overlay, _ := r.Changes()
+	overlay := r.Changes().Overlay
 	want := map[dataplane.MACKey]netip.Addr{{VNI: 100, MAC: mac1}: vtepB}
 	if diff := cmp.Diff(want, overlay.MACs, addresses); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
@@ -425,7 +426,8 @@ func TestMoveSeenWhole(t *testing.T) {
 	r.take()
 	// One batch holds the withdrawal by one node and the news of the other.
 	r.Learn([]bgp.EVPNPath{gone(macip(vtepB, mac1, "172.16.0.11", 0)), path(macip(vtepC, mac1, "172.16.0.11", 1))})
-	overlay, changed := r.Changes()
+	c := r.Changes()
+	overlay, changed := c.Overlay, c.Routes
 	want := dataplane.OverlayUpdate{MACs: map[dataplane.MACKey]netip.Addr{{VNI: 100, MAC: mac1}: vtepC}}
 	if diff := cmp.Diff(want, overlay, addresses); diff != "" || changed {
 		t.Errorf("the move has changed (-want +got), routes %v:\n%s", changed, diff)

@@ -91,7 +91,7 @@ func clientOf(r fabric.Reservation) (c dhcp.Client) {
 // kept takes in which addresses guests of this node are about to be given: rules
 // that let each speak from its own alone have to be there by then.
 func (l *loop) kept(addresses []dataplane.LocalAddress) {
-	if guests := l.plan.Guard.Guests; guests == nil || !guests.Strict() {
+	if !l.strict() {
 		return
 	}
 	for _, a := range addresses {

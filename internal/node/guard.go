@@ -122,7 +122,7 @@ func (l *loop) applyGuard(now time.Time) {
 		return
 	}
 	here := guard.Here{Segments: l.segments.here, Links: l.links, Ports: l.portNames(), Stations: make(map[string][]guard.Station)}
-	if l.plan.Guard.Guests.Strict() {
+	if l.strict() {
 		if here.Leases = l.granted(); here.Leases == nil {
 			g.changed, g.due = true, now.Add(time.Second)
 			if now.Sub(g.waited(now)) < strictPatience {
@@ -132,7 +132,10 @@ func (l *loop) applyGuard(now time.Time) {
 		g.leases = here.Leases
 	}
 	for _, s := range l.segments.here {
-		for _, m := range l.segments.stations.MACs(s.VNI) {
+		for m := range l.segments.stations.EachMAC(s.VNI) {
+			if !m.Local && len(m.IPs) == 0 && !l.strict() {
+				continue // nothing of it is its own here
+			}
 			station := guard.Station{MAC: m.MAC, IPs: m.IPs, Port: m.Port, Silent: !m.Silent.IsZero(), Held: m.Held}
 			if m.Held {
 				station.Given = l.givenTo(dataplane.MACKey{VNI: s.VNI, MAC: m.MAC})
@@ -212,7 +215,7 @@ func (l *loop) guestConditions(now time.Time) []status.Condition {
 	}
 	if n := l.guarded.untold; n > 0 {
 		what := "others can take them"
-		if l.plan.Guard.Guests.Strict() {
+		if l.strict() {
 			what = "guests cannot speak from them"
 		}
 		wrong = append(wrong, status.Condition{Name: guardFull, Subject: "kernel", Severity: status.Failure,

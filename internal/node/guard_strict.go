@@ -20,6 +20,11 @@ type strictly struct {
 // that cannot speak at all would be worse.
 const strictPatience = 30 * time.Second
 
+// strict tells whether guests here speak only from addresses that they were given.
+func (l *loop) strict() bool {
+	return l.plan.Guard.Guests != nil && l.plan.Guard.Guests.Strict()
+}
+
 // waited is since when the leases are waited for.
 func (s *strictly) waited(now time.Time) time.Time {
 	if s.since.IsZero() {

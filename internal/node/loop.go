@@ -279,7 +279,6 @@ func (l *loop) heard(event bgp.Event) {
 			l.pathsChanged(event.Unicast)
 		}
 		l.learnSegments(event)
-		l.guarded.changed = l.guarded.changed || len(event.EVPN) > 0
 	case bgp.Converged:
 		l.complete()
 	}

@@ -89,7 +89,8 @@ func (l *loop) applySegments() {
 		l.tellSegments(l.plan.Segments(s.shape.portMTU))
 	}
 	l.applyGuests()
-	update, changed := s.stations.Changes()
+	changes := s.stations.Changes()
+	update := changes.Overlay
 	if len(update.MACs)+len(update.Neighbors)+len(update.Flood) > 0 {
 		l.overlay.Update(update)
 	}
@@ -97,8 +98,11 @@ func (l *loop) applySegments() {
 		l.addresses.Observe(update.Neighbors)
 		l.addressesChanged(update.Neighbors)
 	}
-	if changed {
+	if changes.Routes {
 		l.told.routes = false
+	}
+	if changes.Guests || len(update.MACs) > 0 && l.strict() {
+		l.guarded.changed = true
 	}
 }
 
