@@ -28,12 +28,17 @@ type Overlay struct {
 	refused   map[OverlayOp]error // since the kernel was last looked at
 	done      []func()
 	nextLook  time.Time
+	looked    time.Time // when it was last
 	notYet    time.Time // no look before
 	pause     time.Duration
 
 	mu     sync.RWMutex // guards what follows
 	report OverlayReport
 }
+
+// quietTime is how long nothing has to change until a look that nothing has
+// called for.
+const quietTime = time.Second
 
 // lookOp stands for looking at the kernel among what was refused.
 type lookOp struct{ Op }
@@ -110,6 +115,7 @@ func (o *Overlay) lookSoon() {
 func (o *Overlay) look(ctx context.Context) {
 	started := time.Now()
 	state, err := o.target.DumpOverlay(ctx, o.intent.segments)
+	o.looked = time.Now()
 	o.notYet = time.Now().Add(dumpShare * time.Since(started))
 	o.nextLook = time.Now().Add(o.pause)
 	o.pause = min(4*o.pause, resyncLast)
@@ -214,8 +220,25 @@ func (o *Overlay) applyAll(ctx context.Context, c overlayChanges) {
 	}
 }
 
+// lookLater has a look that nothing has called for wait until changes are over:
+// to read a large table takes the kernel longer the more of it there is, and
+// nothing else is done meanwhile.
+func (o *Overlay) lookLater() {
+	if o.nextLook.IsZero() {
+		return
+	}
+	quiet, last := time.Now().Add(quietTime), o.looked.Add(resyncLast)
+	if quiet.After(last) {
+		quiet = last
+	}
+	if o.nextLook.Before(quiet) {
+		o.nextLook = quiet
+	}
+}
+
 // apply carries out operations and remembers what came of them.
 func (o *Overlay) apply(ctx context.Context, ops []OverlayOp) {
+	o.lookLater()
 	failed := make(map[int]error)
 	for _, f := range o.target.ApplyOverlay(ctx, ops) {
 		failed[f.Index] = f.Err

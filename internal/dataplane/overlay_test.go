@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -294,6 +295,37 @@ func TestOverlayRepairs(t *testing.T) {
 }
 
 // Where a guest is, the update decides, not the order of what is seen.
+func TestOverlayLooksWhenItIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, f := at(t)
+		step := func() {
+			o.step(t.Context())
+			time.Sleep(quietTime / 2)
+		}
+		f.dumps = 0
+		for began := time.Now(); time.Since(began) < resyncLast-2*quietTime; {
+			mac := MAC{2, byte(time.Since(began) / time.Second), byte(time.Since(began) / time.Millisecond)}
+			o.Update(update(map[MAC]netip.Addr{mac: vtep2}))
+			step()
+		}
+		if f.dumps > 0 {
+			t.Errorf("looked %d times while things changed", f.dumps)
+		}
+		step()
+		step()
+		if step(); f.dumps != 1 {
+			t.Errorf("looked %d times when they did no more", f.dumps)
+		}
+		for began, i := time.Now(), 0; time.Since(began) < resyncLast+quietTime; i++ {
+			o.Update(update(map[MAC]netip.Addr{{4, byte(i)}: vtep2}))
+			step()
+		}
+		if f.dumps < 2 {
+			t.Error("never looks while things change")
+		}
+	})
+}
+
 func TestOverlayTakenMAC(t *testing.T) {
 	o, f := at(t)
 	f.state.take(MACKey{100, mac1})
