@@ -294,7 +294,6 @@ func TestOverlayRepairs(t *testing.T) {
 	}
 }
 
-// Where a guest is, the update decides, not the order of what is seen.
 func TestOverlayLooksWhenItIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, f := at(t)
@@ -326,6 +325,7 @@ func TestOverlayLooksWhenItIsQuiet(t *testing.T) {
 	})
 }
 
+// Where a guest is, the update decides, not the order of what is seen.
 func TestOverlayTakenMAC(t *testing.T) {
 	o, f := at(t)
 	f.state.take(MACKey{100, mac1})

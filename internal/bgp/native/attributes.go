@@ -63,8 +63,17 @@ type attributes struct {
 	nextHop     netip.Addr // of EVPN: the VTEP; zero for unicast
 	transitive  string     // whole attributes that we do not know but pass on
 
-	encoded   [4][]byte // see encode
-	encodedBy uint32    // the AS that encoded says
+	extendedValues []uint64  // extended, once asked for; see extendedCommunities
+	encoded        [4][]byte // see encode
+	encodedBy      uint32    // the AS that encoded says
+}
+
+// extendedCommunities are the same for all who ask, and are not to be changed.
+func (a *attributes) extendedCommunities() []uint64 {
+	if a.extendedValues == nil && a.extended != "" {
+		a.extendedValues = decodeExtended(a.extended)
+	}
+	return a.extendedValues
 }
 
 func (a *attributes) hasCommunity(c uint32) bool { return slices.Contains(a.communities, c) }

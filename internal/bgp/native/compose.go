@@ -69,6 +69,9 @@ func composeTable[K comparable](b []byte, s *Speaker, n *neighbor, t *table[K], 
 			continue
 		}
 		if _, ok := bundles[key]; !ok {
+			if len(order) == 0 { // mostly there is but one
+				bundles[key] = make([]*entry[K], 0, count)
+			}
 			order = append(order, key)
 		}
 		bundles[key] = append(bundles[key], e)

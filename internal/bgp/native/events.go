@@ -13,7 +13,7 @@ type pending struct {
 	peers     map[netip.Addr]seam.PeerChanged
 	counted   map[*neighbor]struct{} // whose counters alone have changed
 	prefixes  map[netip.Prefix]struct{}
-	routes    map[string]struct{}
+	routes    []*entry[string] // each once, see entry.pending
 	converged bool
 	applying  map[netip.Prefix]struct{} // told, and not yet in force; nil: nothing is
 
@@ -50,11 +50,11 @@ func (p *pending) prefix(key netip.Prefix) {
 	p.prefixes[key] = struct{}{}
 }
 
-func (p *pending) route(key string) {
-	if p.routes == nil {
-		p.routes = make(map[string]struct{})
+func (p *pending) route(e *entry[string]) {
+	if !e.pending {
+		e.pending = true
+		p.routes = append(p.routes, e)
 	}
-	p.routes[key] = struct{}{}
 }
 
 // eventSize bounds how many destinations one event tells.
@@ -130,14 +130,26 @@ func (s *Speaker) composePaths() seam.PathsChanged {
 		p.applying = make(map[netip.Prefix]struct{})
 		event.Unicast = s.composeUnicast()
 	}
-	for key := range p.routes {
-		if len(event.EVPN) == eventSize {
-			break
-		}
-		delete(p.routes, key)
-		event.EVPN = append(event.EVPN, s.evpnPath(key))
-	}
+	event.EVPN = s.composeEVPN()
 	return event
+}
+
+func (s *Speaker) composeEVPN() []seam.EVPNPath {
+	p := &s.pending
+	count := min(len(p.routes), eventSize)
+	if count == 0 {
+		return nil
+	}
+	all := make([]seam.EVPNPath, count)
+	for i, e := range p.routes[:count] {
+		all[i] = evpnPath(e)
+		e.pending = false
+		s.evpn.collect(e)
+	}
+	if p.routes = p.routes[count:]; len(p.routes) == 0 {
+		p.routes = nil // let the array go
+	}
+	return all
 }
 
 func (s *Speaker) composeUnicast() (all []seam.Paths) {
@@ -170,13 +182,12 @@ func (s *Speaker) paths(key netip.Prefix) seam.Paths {
 	return paths
 }
 
-func (s *Speaker) evpnPath(key string) seam.EVPNPath {
-	e, ok := s.evpn.entries[key]
-	if !ok || len(e.paths) == 0 {
-		return seam.EVPNPath{Key: key, Gone: true}
+func evpnPath(e *entry[string]) seam.EVPNPath {
+	if len(e.paths) == 0 {
+		return seam.EVPNPath{Key: e.key, Gone: true}
 	}
 	best := e.paths[0]
-	return seam.EVPNPath{Key: key, Route: evpnRoute(best.wire, best.attrs), Peer: best.peer.addr}
+	return seam.EVPNPath{Key: e.key, Route: evpnAsTold(best.wire, best.attrs), Peer: best.peer.addr}
 }
 
 func encodeExtended(communities []uint64) string {
@@ -188,7 +199,7 @@ func encodeExtended(communities []uint64) string {
 }
 
 func decodeExtended(wire string) []uint64 {
-	var communities []uint64
+	communities := make([]uint64, 0, len(wire)/8)
 	for b := []byte(wire); len(b) >= 8; b = b[8:] {
 		communities = append(communities, binary.BigEndian.Uint64(b))
 	}

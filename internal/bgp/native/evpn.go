@@ -8,6 +8,12 @@ const (
 	evpnIPPrefix      = 5
 )
 
+// evpnRoute is an EVPN route as a peer tells it.
+type evpnRoute struct {
+	key  string // see evpnKey
+	wire string // its NLRI: type, length and value
+}
+
 // evpnKey is what tells EVPN routes apart: the NLRI without Ethernet segment,
 // gateway and labels, which count as attributes (RFC 7432 §7.1, §7.2, RFC 9136
 // §3.1). A withdrawal may have other values there than the announcement, or

@@ -68,7 +68,7 @@ func TestOriginatedEVPNRoutes(t *testing.T) {
 			if fault != nil {
 				t.Fatal(fault)
 			}
-			reach, withdraw = append(reach, u.reach.evpn...), append(withdraw, u.unreach.evpn...)
+			reach, withdraw = append(reach, wires(u.reach.evpn)...), append(withdraw, wires(u.unreach.evpn)...)
 		}
 		slices.Sort(reach)
 		if !slices.Equal(reach, step.reach) || !slices.Equal(withdraw, step.withdraw) {
@@ -81,4 +81,13 @@ func TestOriginatedEVPNRoutes(t *testing.T) {
 	if len(o.pending.routes) > 0 {
 		t.Error("its own routes are told to the node itself")
 	}
+}
+
+// wires are routes as they are on the wire.
+func wires(routes []evpnRoute) []string {
+	all := make([]string, len(routes))
+	for i, r := range routes {
+		all[i] = r.wire
+	}
+	return all
 }

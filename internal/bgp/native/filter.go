@@ -19,13 +19,13 @@ func (s *Speaker) refuses(n *neighbor, prefix netip.Prefix, a *attributes) bool 
 }
 
 // refusesEVPN does the same for an EVPN route.
-func (s *Speaker) refusesEVPN(n *neighbor, nlri string, a *attributes) bool {
+func (s *Speaker) refusesEVPN(n *neighbor, r evpnRoute, a *attributes) bool {
 	if s.desired.Filter == nil {
 		return false
 	}
-	teller, route := n.teller(a), evpnRoute(nlri, a)
+	teller, route := n.teller(a), evpnAsTold(r.wire, a)
 	why := s.desired.Filter.EVPN(route, teller)
-	return s.note(n, refusedKey{evpn: evpnKey(nlri)}, seam.Refused{EVPN: route, Origin: teller.Origin(), Why: why})
+	return s.note(n, refusedKey{evpn: r.key}, seam.Refused{EVPN: route, Origin: teller.Origin(), Why: why})
 }
 
 func (s *Speaker) note(n *neighbor, key refusedKey, route seam.Refused) bool {
@@ -55,8 +55,8 @@ func (s *Speaker) judgeAnew() {
 			}
 			return gone
 		})
-		s.evpn.drop(n, func(_ string, p path) bool {
-			gone := s.refusesEVPN(n, p.wire, p.attrs)
+		s.evpn.drop(n, func(key string, p path) bool {
+			gone := s.refusesEVPN(n, evpnRoute{key: key, wire: p.wire}, p.attrs)
 			if gone {
 				n.status.Received[seam.EVPN]--
 			}
@@ -114,7 +114,7 @@ func (r *refused) withdraw(routes nlri) {
 		r.remove(refusedKey{prefix: prefix})
 	}
 	for _, route := range routes.evpn {
-		r.remove(refusedKey{evpn: evpnKey(route)})
+		r.remove(refusedKey{evpn: route.key})
 	}
 }
 
@@ -145,12 +145,12 @@ func (n *neighbor) report() seam.PeerStatus {
 	return status
 }
 
-// evpnRoute is a route as those outside of this package see it.
-func evpnRoute(nlri string, a *attributes) seam.EVPNRoute {
+// evpnAsTold is a route as those outside of this package see it.
+func evpnAsTold(nlri string, a *attributes) seam.EVPNRoute {
 	return seam.EVPNRoute{
 		NLRI:                nlri,
 		NextHop:             a.nextHop,
-		ExtendedCommunities: decodeExtended(a.extended),
+		ExtendedCommunities: a.extendedCommunities(),
 		PMSI:                a.pmsi,
 	}
 }

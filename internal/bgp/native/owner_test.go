@@ -206,7 +206,7 @@ func TestEVPNWhileApplying(t *testing.T) {
 		t.Fatalf("told is %+v, want the prefix", told)
 	}
 	u := &update{attributes: &attributes{asPath: []uint32{65001}, pathLength: 1, localPref: defaultLocalPref}}
-	u.reach.evpn = []string{"\x03\x02xx"}
+	u.reach.evpn = []evpnRoute{{"\x03\x02xx", "\x03\x02xx"}}
 	received{a.machine, a.session, u}.apply(o.Speaker)
 	o.announce(a, []uint32{65001}, "10.2.0.0/16")
 	if told := next(); len(told.EVPN) != 1 || len(told.Unicast) != 0 {

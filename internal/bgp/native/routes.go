@@ -39,7 +39,7 @@ func (m received) apply(s *Speaker) {
 		}
 	}
 	for _, route := range u.unreach.evpn {
-		if s.evpn.withdraw(evpnKey(route), n) {
+		if s.evpn.withdraw(route.key, n) {
 			n.status.Received[seam.EVPN]--
 		}
 	}
@@ -70,15 +70,14 @@ func (s *Speaker) takeReach(n *neighbor, u *update) {
 		}
 	}
 	for _, route := range u.reach.evpn {
-		key := evpnKey(route)
 		if loops || s.refusesEVPN(n, route, u.attributes) {
-			if s.evpn.withdraw(key, n) {
+			if s.evpn.withdraw(route.key, n) {
 				n.status.Received[seam.EVPN]--
 			}
 			continue
 		}
-		p.wire = route
-		if s.evpn.announce(key, p) {
+		p.wire = route.wire
+		if s.evpn.announce(route.key, p) {
 			n.status.Received[seam.EVPN]++
 		}
 	}
@@ -121,7 +120,7 @@ func (s *Speaker) tellUnicast(e *entry[netip.Prefix]) {
 func (s *Speaker) evpnChanged(e *entry[string]) {
 	if len(e.paths) > 0 || e.heard {
 		e.heard = len(e.paths) > 0
-		s.pending.route(e.key)
+		s.pending.route(e)
 	}
 	if e.tell(e.export()) {
 		for _, n := range s.neighbors {

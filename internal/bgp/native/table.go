@@ -15,16 +15,17 @@ type table[K comparable] struct {
 
 // entry is one destination.
 type entry[K comparable] struct {
-	key   K
-	paths []path      // best first
-	best  int         // how many of paths are used side by side
-	local *attributes // originated here; see ours
-	own   string      // of EVPN: the NLRI that local goes with
-	sent  peerSet     // peers that hold it from us
-	queue peerSet     // peers that are yet to be told
-	told  export      // what they were or will be told
-	wire  string      // of EVPN: the NLRI that they were or will be told, or that is taken back
-	heard bool        // of EVPN: the reader of Events has been told of a path, or is about to be
+	key     K
+	paths   []path      // best first
+	best    int         // how many of paths are used side by side
+	local   *attributes // originated here; see ours
+	own     string      // of EVPN: the NLRI that local goes with
+	sent    peerSet     // peers that hold it from us
+	queue   peerSet     // peers that are yet to be told
+	told    export      // what they were or will be told
+	wire    string      // of EVPN: the NLRI that they were or will be told, or that is taken back
+	pending bool        // of EVPN: the reader of Events is yet to be told of its best path, see pending
+	heard   bool        // of EVPN: the reader of Events has been told of a path, or is about to be
 }
 
 // export is what a destination looks like to other peers; its zero value
@@ -125,7 +126,7 @@ func (t *table[K]) decide(e *entry[K]) {
 
 // collect forgets an entry that nobody tells, holds or waits for.
 func (t *table[K]) collect(e *entry[K]) {
-	if len(e.paths) == 0 && e.local == nil && e.sent.empty() && e.queue.empty() {
+	if len(e.paths) == 0 && e.local == nil && !e.pending && e.sent.empty() && e.queue.empty() {
 		delete(t.entries, e.key)
 	}
 }

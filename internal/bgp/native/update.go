@@ -21,7 +21,7 @@ type update struct {
 // nlri are routes of any family.
 type nlri struct {
 	prefixes []netip.Prefix
-	evpn     []string // route type, length and value as on the wire
+	evpn     []evpnRoute
 }
 
 // decodeUpdate reads an UPDATE's body. Errors that only spoil its routes
@@ -164,7 +164,8 @@ func (n *nlri) decode(f seam.Family, b []byte) *notification {
 				return badUpdate("EVPN NLRI is cut short")
 			}
 			end := 2 + int(b[1])
-			n.evpn = append(n.evpn, string(b[:end]))
+			wire := string(b[:end])
+			n.evpn = append(n.evpn, evpnRoute{key: evpnKey(wire), wire: wire})
 			b = b[end:]
 			continue
 		}

@@ -96,7 +96,7 @@ func TestWithdrawRoundTrip(t *testing.T) {
 	batch := appendUpdates(nil, s, told(t, false), bundle{seam.EVPN, nil}, entries(routes), appendEVPN)
 	bodies := split(t, batch)
 	u, fault := decodeUpdate(bodies[0], everything, &attributeCache{})
-	if fault != nil || len(bodies) != 1 || !slices.Equal(u.unreach.evpn, routes) || u.endOfRIB {
+	if fault != nil || len(bodies) != 1 || !slices.Equal(wires(u.unreach.evpn), routes) || u.endOfRIB {
 		t.Errorf("got %+v, %v from %d messages", u, fault, len(bodies))
 	}
 }
@@ -185,8 +185,8 @@ func FuzzUpdate(f *testing.F) {
 		}
 		n := &neighbor{session: &session{agreement: everything}}
 		if len(u.reach.evpn) > 0 {
-			batch := appendUpdates(nil, s, n, bundle{seam.EVPN, u.attributes}, entries(u.reach.evpn), appendEVPN)
-			var again []string
+			batch := appendUpdates(nil, s, n, bundle{seam.EVPN, u.attributes}, entries(wires(u.reach.evpn)), appendEVPN)
+			var again []evpnRoute
 			for _, body := range split(t, batch) {
 				u, fault := decodeUpdate(body, everything, &attributeCache{})
 				if fault != nil || u.malformed != nil {
