@@ -81,6 +81,7 @@ func TestRoutesBehindANodeInTwoGroups(t *testing.T) {
 	for _, u := range []RouteUpdate{toNode(legA, legB), behind(route(1, legA, legB)), behind(route(2, legA, legB))} {
 		in.update(u, time.Time{})
 	}
+	in.classify(now)
 	groups := diff(now, &in, new(idAllocator)).sharings[node].groups
 	for _, id := range []uint32{idG, idH} {
 		if got := remaining(groups[id], []NextHop{legA}); !slices.Equal(got, []uint32{idB}) {

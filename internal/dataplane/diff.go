@@ -10,6 +10,7 @@ import (
 type intent struct {
 	desired  Desired
 	routes   *routeTable
+	classes  routeClasses         // of routes, with what the kernel holds
 	failed   map[NextHop]struct{} // legs that must carry nothing
 	complete bool                 // what is not desired is to go
 	guesses  map[netip.Prefix]guess
@@ -58,7 +59,7 @@ func diff(now *State, in *intent, ids *idAllocator) changes {
 	addAddresses, deleteAddresses := diffAddresses(now, in)
 	addToUplink, deleteFromPorts := diffUplink(now, in)
 	g := newGrouping(now, in, ids)
-	r := diffRoutes(now, in, g)
+	r := diffRoutes(in, g)
 	c := changes{right: r.right, sharings: g.sharings()}
 	// Routes leave a group before it changes under them; all others are
 	// set after the groups, which move many at once.
@@ -118,40 +119,50 @@ type routeChanges struct {
 	right   int
 }
 
-func diffRoutes(now *State, in *intent, g *grouping) routeChanges {
+func diffRoutes(in *intent, g *grouping) routeChanges {
 	r := routeChanges{used: make(map[uint32]bool)}
-	for prefix, want := range in.routes.routes {
-		have, installed := now.Routes[prefix]
-		p := g.paths[want.set]
-		if installed && have.Source == want.source && p.key != "" && g.members[have.NextHopID] == p.key {
-			p.refer(have.NextHopID)
-			r.used[have.NextHopID] = true
-			r.right++
-			continue
+	for class, prefixes := range in.classes {
+		switch {
+		case class.set == nil:
+			r.remove(class, prefixes, in)
+		case g.isRight(class):
+			g.paths[class.set].refer(class.id)
+			r.used[class.id] = true
+			r.right += len(prefixes)
+		default:
+			r.change(class, prefixes, in, g)
 		}
-		// None of its next hops works: what is there stays until one does,
-		// or until the route is not desired any more.
-		id := g.target(want.set)
-		set := SetRoute{Prefix: prefix, NextHopID: id, Source: want.source}
+	}
+	return r
+}
+
+// remove is for routes that are not desired.
+func (r *routeChanges) remove(class routeClass, prefixes map[netip.Prefix]struct{}, in *intent) {
+	for prefix := range prefixes {
+		remove := DeleteRoute{Prefix: prefix}
+		r.gone = append(r.gone, remove)
+		if in.isRefused(remove) {
+			r.used[class.id] = true
+		}
+	}
+}
+
+// change is for routes that are not there, or lead another way.
+func (r *routeChanges) change(class routeClass, prefixes map[netip.Prefix]struct{}, in *intent, g *grouping) {
+	// None of its next hops works: what is there stays until one does,
+	// or until the route is not desired any more.
+	id := g.target(class.set)
+	for prefix := range prefixes {
+		set := SetRoute{Prefix: prefix, NextHopID: id, Source: in.routes.routes[prefix].source}
 		if id == 0 || in.isRefused(set) {
-			r.used[have.NextHopID] = true
+			r.used[class.id] = true
 			continue
 		}
 		r.used[id] = true
-		if installed && have.NextHopID != id && g.replaced[have.NextHopID] {
+		if class.installed && class.id != id && g.replaced[class.id] {
 			r.leaving = append(r.leaving, set)
 			continue
 		}
 		r.set = append(r.set, set)
 	}
-	for prefix, have := range now.Routes {
-		if _, desired := in.routes.routes[prefix]; desired {
-			continue
-		}
-		r.gone = append(r.gone, DeleteRoute{Prefix: prefix})
-		if in.isRefused(DeleteRoute{Prefix: prefix}) {
-			r.used[have.NextHopID] = true
-		}
-	}
-	return r
 }

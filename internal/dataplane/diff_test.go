@@ -211,6 +211,7 @@ func TestDiffOfRoutes(t *testing.T) {
 			for _, leg := range test.failed {
 				in.failed[leg] = struct{}{}
 			}
+			in.classify(test.now)
 			c := diff(test.now, in, &idAllocator{last: idH})
 			adds := slices.Concat(c.adds...)
 			sortRoutes(adds)

@@ -126,18 +126,17 @@ func (g *grouping) findOwners() {
 		set *nextHopSet
 	}
 	uses := make(map[use]int)
-	for prefix, installed := range g.now.Routes {
-		id := installed.NextHopID
-		want, desired := g.in.routes.routes[prefix]
-		if !desired && g.in.complete {
-			continue // about to be deleted
+	for class, prefixes := range g.in.classes {
+		desired := class.set != nil
+		if !class.installed || !desired && g.in.complete {
+			continue // or about to be deleted
 		}
-		g.routes[id]++
+		g.routes[class.id] += len(prefixes)
 		if !desired {
-			g.unclaimed[id] = true
+			g.unclaimed[class.id] = true
 			continue
 		}
-		uses[use{id, want.set}]++
+		uses[use{class.id, class.set}] += len(prefixes)
 	}
 	owners := make(map[uint32]use)
 	for u, n := range uses {
@@ -175,6 +174,12 @@ func (g *grouping) setMembers(id uint32, key string) bool {
 	g.replaced[id] = true
 	g.replace = append(g.replace, set)
 	return true
+}
+
+// isRight tells whether routes lead over just the legs that they should.
+func (g *grouping) isRight(c routeClass) bool {
+	p := g.paths[c.set]
+	return c.installed && c.sourceRight && p.key != "" && g.members[c.id] == p.key
 }
 
 // target returns the nexthop object that a route to this set is to refer to,

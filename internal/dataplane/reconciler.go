@@ -64,7 +64,7 @@ func NewReconciler(target Target, log *slog.Logger) *Reconciler {
 		log:     log,
 		wake:    make(chan struct{}, 1),
 		adopted: make(chan struct{}),
-		intent:  intent{routes: newRouteTable(), guesses: make(map[netip.Prefix]guess), refused: make(map[opKey]error), raised: make(map[string]bool)},
+		intent:  intent{routes: newRouteTable(), classes: make(routeClasses), guesses: make(map[netip.Prefix]guess), refused: make(map[opKey]error), raised: make(map[string]bool)},
 		absent:  make(map[string]bool),
 		pause:   resyncFirst,
 		state:   newState(),
@@ -161,6 +161,7 @@ func (r *Reconciler) look(ctx context.Context) {
 	r.state = &state
 	r.failing.legs = legIDs(state.NextHops)
 	r.mu.Unlock()
+	r.intent.classify(r.state)
 	if !r.isAdopted() {
 		r.adopt()
 	}
@@ -257,7 +258,7 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 		}
 	}
 	r.mu.Lock()
-	r.state.record(done)
+	r.record(done)
 	r.failing.forget(done)
 	r.left.forget(done)
 	r.left.applying = false
@@ -276,6 +277,31 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 	return len(failed) == 0
 }
 
+// record notes operations that the kernel has carried out.
+func (r *Reconciler) record(done []Op) {
+	type moved struct {
+		prefix netip.Prefix
+		from   routeClass
+	}
+	var all []moved
+	note := func(prefix netip.Prefix) { all = append(all, moved{prefix, r.intent.classOf(r.state, prefix)}) }
+	for _, op := range done {
+		switch op := op.(type) {
+		case SetRoute:
+			note(op.Prefix)
+		case DeleteRoute:
+			note(op.Prefix)
+		}
+	}
+	if others := r.state.record(done); others {
+		r.intent.classify(r.state)
+		return
+	}
+	for _, m := range all {
+		r.intent.classes.move(m.prefix, m.from, r.intent.classOf(r.state, m.prefix))
+	}
+}
+
 // takeInbox turns what was asked for since the last time into intent.
 func (r *Reconciler) takeInbox() {
 	wishes := r.inbox.take()
@@ -283,8 +309,10 @@ func (r *Reconciler) takeInbox() {
 		r.intent.desired = *wishes.desired
 	}
 	now := time.Now()
-	for _, update := range wishes.routes {
+	for prefix, update := range wishes.routes {
+		from := r.intent.classOf(r.state, prefix)
 		r.intent.update(update, now)
+		r.intent.classes.move(prefix, from, r.intent.classOf(r.state, prefix))
 	}
 	r.intent.endGuesses(now)
 	r.intent.complete = r.intent.complete || wishes.complete

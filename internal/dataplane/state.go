@@ -118,8 +118,9 @@ func (s *State) whole() {
 
 // record notes operations that the kernel has carried out, with all that
 // they make the kernel do by itself. Deletions of nexthop objects take
-// effect last: no list of operations refers to one after deleting it.
-func (s *State) record(ops []Op) {
+// effect last: no list of operations refers to one after deleting it. It tells
+// whether routes are gone that no operation names.
+func (s *State) record(ops []Op) bool {
 	gone := make(map[uint32]struct{})
 	for _, op := range ops {
 		switch op := op.(type) {
@@ -151,15 +152,14 @@ func (s *State) record(ops []Op) {
 			gone[op.ID] = struct{}{}
 		}
 	}
-	if len(gone) > 0 {
-		s.removeNextHops(gone)
-	}
+	return len(gone) > 0 && s.removeNextHops(gone)
 }
 
 // removeNextHops does what the kernel does when nexthop objects go
 // (net/ipv4/nexthop.c, remove_nexthop): groups shrink, a group without
-// members goes too, and so do the routes that referred to what is gone.
-func (s *State) removeNextHops(gone map[uint32]struct{}) {
+// members goes too, and so do the routes that referred to what is gone. It tells
+// whether there were any.
+func (s *State) removeNextHops(gone map[uint32]struct{}) bool {
 	isGone := func(id uint32) bool { _, ok := gone[id]; return ok }
 	for id, members := range s.Groups {
 		if isGone(id) || !slices.ContainsFunc(members, isGone) {
@@ -176,7 +176,9 @@ func (s *State) removeNextHops(gone map[uint32]struct{}) {
 		delete(s.NextHops, id)
 		delete(s.Groups, id)
 	}
+	before := len(s.Routes)
 	maps.DeleteFunc(s.Routes, func(_ netip.Prefix, r InstalledRoute) bool { return isGone(r.NextHopID) })
+	return len(s.Routes) < before
 }
 
 // legs returns what an id of the kernel stands for.
