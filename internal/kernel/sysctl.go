@@ -29,12 +29,20 @@ func (k *Kernel) Sysctls(paths []string) map[string]string {
 	return values
 }
 
+// readSysctl reads one value without what package os does besides, for pollers
+// and sizes: a node with many ports has thousands of them.
 func readSysctl(path string) (string, error) {
 	if !filepath.IsLocal(path) {
 		return "", fs.ErrInvalid
 	}
-	value, err := os.ReadFile(filepath.Join("/proc/sys", path))
-	return strings.TrimSpace(string(value)), err
+	fd, err := unix.Open(filepath.Join("/proc/sys", path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var value [4096]byte // of a page, as the kernel writes it
+	n, err := unix.Read(fd, value[:])
+	return strings.TrimSpace(string(value[:max(n, 0)])), err
 }
 
 // writeSysctl writes one value. The path is no name with dots: an interface

@@ -32,11 +32,25 @@ var allConditions = []string{noPorts, noCarrier, nobodyAnswers, cableLoops, twoN
 // condition: batches are under way all the time.
 const misfitTime = 2 * time.Second
 
+// judgeInterval is how often it is found out, at most, what is wrong, unless
+// somebody asks: while a node starts, a lot happens.
+const judgeInterval = 100 * time.Millisecond
+
+// judgeInTurn judges now or, if that was done only just before, later.
+func (l *loop) judgeInTurn(now time.Time) {
+	if due := l.judged.Add(judgeInterval); now.Before(due) {
+		l.judgeDue = due
+		return
+	}
+	l.judge(now)
+}
+
 // judge puts on the board what is wrong now.
 func (l *loop) judge(now time.Time) {
 	if !l.began {
 		return
 	}
+	l.judged, l.judgeDue = now, time.Time{}
 	wrong := l.kernelConditions(now)
 	if l.document.Error != "" {
 		wrong = append(wrong, status.Condition{Name: documentRefused, Subject: l.document.Path, Severity: status.Failure,

@@ -109,6 +109,8 @@ type loop struct {
 	leaving   time.Time                      // when draining ends; zero: not leaving
 	handing   chan struct{}                  // closed when gateways are handed over; nil: they are not to be
 	misfit    time.Time                      // since when kernel and BGP disagree; zero: they agree
+	judged    time.Time                      // when it was last found out what is wrong
+	judgeDue  time.Time                      // when it is to be found out again; zero: it is known
 
 	told told
 }
@@ -156,7 +158,7 @@ func (l *loop) run(ctx, work context.Context, withdraw bool, links <-chan datapl
 	due := time.NewTimer(time.Hour)
 	defer due.Stop()
 	for {
-		setDue(due, l.nextDue())
+		setDue(due, sooner(l.nextDue(), l.judgeDue))
 		select {
 		case <-work.Done():
 			return false, nil
@@ -339,7 +341,7 @@ func (l *loop) apply(now time.Time) {
 	l.applyGuard(now)
 	l.applyDHCP()
 	l.applyNames()
-	l.judge(now)
+	l.judgeInTurn(now)
 }
 
 func (l *loop) tellSpeaker(now time.Time) {

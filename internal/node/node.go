@@ -150,7 +150,7 @@ func (n *Node) Run(ctx context.Context) error {
 	way := uplink.New(target, filepath.Join(n.cfg.StateDir, "uplink-lease.json"), n.log)
 	overlay := dataplane.NewOverlay(target, n.log)
 	discovery := ra.New(n.log)
-	liveness := bfd.NewClient(n.cfg.BFDSocket, bfd.Start(n.cfg.Executable, n.cfg.BFDSocket, os.Stderr), n.log)
+	liveness := bfd.NewClient(n.cfg.BFDSocket, n.afterward(bfd.Start(n.cfg.Executable, n.cfg.BFDSocket, os.Stderr)), n.log)
 	speaker := native.New(bgpPort, n.log)
 	speaking, silence := context.WithCancel(work)
 	defer silence()
@@ -234,6 +234,24 @@ func (n *Node) Run(ctx context.Context) error {
 	err = group.Wait()
 	n.log.Info("agent ended")
 	return err
+}
+
+// firstWays is how long a node that starts has the processor for what finds its
+// ways, before what watches them begins. Where a whole rack starts on one
+// machine, to begin all of it at once takes a fifth longer.
+const firstWays = time.Second
+
+// afterward has something be started when the node had its time. What runs still
+// from the run before is not concerned.
+func (n *Node) afterward(start func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(time.Until(n.started.Add(firstWays))):
+			return start(ctx)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // part runs until ctx ends; to end earlier is an error, which it names.

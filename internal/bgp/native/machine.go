@@ -96,30 +96,11 @@ func (m *machine) run(ctx context.Context) {
 
 // firstDial tells how long to wait for the peer to connect first.
 func (m *machine) firstDial() time.Duration {
-	own, err := ownLinkLocal(m.peer.Addr.Zone())
+	own, err := ownLinkLocal(m.peer.Addr)
 	if err == nil && own.Less(m.peer.Addr.WithZone("")) {
 		return yieldTime
 	}
 	return 0
-}
-
-func ownLinkLocal(port string) (netip.Addr, error) {
-	ifi, err := net.InterfaceByName(port)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	addrs, err := ifi.Addrs()
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok && linkLocal.Contains(addr) {
-				return addr, nil
-			}
-		}
-	}
-	return netip.Addr{}, fmt.Errorf("%s has no link-local address", port)
 }
 
 // dial starts one attempt to connect, unless one is under way.

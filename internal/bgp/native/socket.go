@@ -21,8 +21,74 @@ var linkLocal = netip.MustParsePrefix("fe80::/10")
 const dialTimeout = 3 * time.Second
 
 // Package net remembers for a minute which index belongs to a zone's name
-// (zoneCache in net/interface.go), which is wrong once a port was made anew.
-// So zones are turned into indices, and back, by asking the kernel.
+// (zoneCache in net/interface.go), which is wrong once a port was made anew, and
+// to find one port it lists all. So zones are turned into indices, and back, by
+// asking the kernel for the one (netdevice(7)).
+
+func portIndex(name string) (index int, err error) {
+	err = withSocket(func(fd int) (err error) {
+		index, err = portIndexBy(fd, name)
+		return err
+	})
+	return index, err
+}
+
+func portIndexBy(fd int, name string) (int, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, fmt.Errorf("find port %q: %w", name, err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, fmt.Errorf("find port %s: %w", name, err)
+	}
+	return int(request.Uint32()), nil
+}
+
+func portName(fd int, index uint32) (string, error) {
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return "", fmt.Errorf("find port %d: %w", index, err)
+	}
+	// The index lies where most requests have their value (struct ifreq).
+	request.SetUint32(index)
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, request); err != nil {
+		return "", fmt.Errorf("find port %d: %w", index, err)
+	}
+	return request.Name(), nil
+}
+
+// ownLinkLocal is the address by which this node speaks to a peer.
+func ownLinkLocal(peer netip.Addr) (own netip.Addr, err error) {
+	err = withSocket(func(fd int) error {
+		index, err := portIndexBy(fd, peer.Zone())
+		if err != nil {
+			return err
+		}
+		// Nothing is sent: the kernel chooses the address that it would send from.
+		if err := unix.Connect(fd, &unix.SockaddrInet6{Addr: peer.As16(), ZoneId: uint32(index), Port: 179}); err != nil {
+			return fmt.Errorf("find the way to %s: %w", peer, err)
+		}
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			return fmt.Errorf("find the address to speak to %s by: %w", peer, err)
+		}
+		if a, ok := name.(*unix.SockaddrInet6); ok {
+			own = netip.AddrFrom16(a.Addr)
+		}
+		return nil
+	})
+	return own, err
+}
+
+// withSocket lends a socket that questions to the kernel go by.
+func withSocket(ask func(fd int) error) error {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return ask(fd)
+}
 
 // dial connects to a peer, signed with password if there is one. The hop
 // limit is 255 so that the far side may insist on it (RFC 5082).
@@ -39,11 +105,11 @@ func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn
 			})
 		},
 	}
-	port, err := net.InterfaceByName(to.Addr().Zone())
+	index, err := portIndex(to.Addr().Zone())
 	if err != nil {
-		return nil, fmt.Errorf("find port %s: %w", to.Addr().Zone(), err)
+		return nil, err
 	}
-	scoped := netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(port.Index)), to.Port())
+	scoped := netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(index)), to.Port())
 	conn, err := dialer.DialContext(ctx, "tcp6", scoped.String())
 	if err != nil {
 		return nil, err
@@ -87,12 +153,9 @@ func remoteAddr(conn *net.TCPConn) (addr netip.Addr, err error) {
 		if !ok || peer.ZoneId == 0 {
 			return errors.New("not a link-local peer")
 		}
-		port, err := net.InterfaceByIndex(int(peer.ZoneId))
-		if err != nil {
-			return err
-		}
-		addr = netip.AddrFrom16(peer.Addr).WithZone(port.Name)
-		return nil
+		port, err := portName(fd, peer.ZoneId)
+		addr = netip.AddrFrom16(peer.Addr).WithZone(port)
+		return err
 	})
 	return addr, err
 }

@@ -93,9 +93,10 @@ func (m *machine) fault() seam.KeyFault {
 }
 
 func (m *machine) witness(ctx context.Context) error {
-	port, err := net.InterfaceByName(m.peer.Addr.Zone())
-	if err != nil {
-		return fmt.Errorf("find port: %w", err)
+	port := &net.Interface{Name: m.peer.Addr.Zone()}
+	var err error
+	if port.Index, err = portIndex(port.Name); err != nil {
+		return err
 	}
 	filter, err := openings(m.port)
 	if err != nil {
