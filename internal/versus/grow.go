@@ -15,10 +15,10 @@ func growEvents() (events []Event) {
 		events = append(events, Event{
 			Name: fmt.Sprintf("grow-%d", n), Spec: Spec{Spines: 1, Leafs: n, BFD: bfd}, Fresh: true, measure: grow,
 			Rows: []Row{
-				{fmt.Sprintf("a spine with %d leafs, BFD 100 ms × 3 for all: cold start → all routes in all kernels", n), "s", Goal{Ratio: 1}},
-				{fmt.Sprintf("a spine with %d leafs, BFD 100 ms × 3 for all: its processor time until then", n), "s", Goal{Ratio: 1}},
-				{fmt.Sprintf("a spine with %d leafs, BFD 100 ms × 3 for all: its processor time when idle", n), "% of a core", Goal{Ratio: 1}},
-				{fmt.Sprintf("a spine with %d leafs, BFD 100 ms × 3 for all: memory of its daemons", n), "MiB", Goal{Ratio: 1.5}},
+				{fmt.Sprintf("a spine with %d leafs: cold start → all routes in all kernels", n), "s", Goal{Ratio: 1}},
+				{fmt.Sprintf("a spine with %d leafs: its processor time until then", n), "s", Goal{Ratio: 1}},
+				{fmt.Sprintf("a spine with %d leafs: its processor time when idle", n), "% of a core", Goal{Ratio: 1}},
+				{fmt.Sprintf("a spine with %d leafs: memory of its daemons", n), "MiB", Goal{Ratio: 1.5}},
 			},
 		})
 	}
