@@ -33,6 +33,7 @@ type engine struct {
 	log      *slog.Logger
 
 	sessions map[endpoint]*watched
+	next     time.Time          // when something is due, at the earliest; zero: nothing is
 	buffer   [packetLength]byte // the packet being sent
 	strays   atomic.Uint64      // valid packets that belong to no session
 }
@@ -77,13 +78,19 @@ func (e *engine) run(ctx context.Context) {
 			e.receive(a, time.Now())
 		case command := <-e.commands:
 			command()
+			e.next = time.Now() // it may have touched any session
 		case <-timer.C:
 		}
-		e.work(time.Now())
-		if next := e.deadline(); next.IsZero() {
+		// A packet that arrives concerns one session: with a hundred, to go through
+		// all of them each time would be most of the work.
+		if now := time.Now(); !e.next.IsZero() && !now.Before(e.next) {
+			e.work(now)
+			e.next = e.deadline()
+		}
+		if e.next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(next))
+			timer.Reset(time.Until(e.next))
 		}
 	}
 }
@@ -171,6 +178,9 @@ func (e *engine) receive(a arrival, now time.Time) {
 		return
 	}
 	w.session.receive(a.packet, now)
+	if d := w.session.deadline(); !d.IsZero() && (e.next.IsZero() || d.Before(e.next)) {
+		e.next = d
+	}
 	e.tell(w, now)
 }
 

@@ -241,8 +241,7 @@ func TestGuardOfManyGuests(t *testing.T) {
 	s.setGuard(g, false, "fewer, again")
 }
 
-// Many changes are several transactions, between which a guest that is guarded
-// before and after them is never kept from speaking.
+// Many changes are several transactions, after which all is as it is to be.
 func TestGuardChangesInSteps(t *testing.T) {
 	s := newGuarded(t)
 	many := func(port int) dataplane.Guard {
