@@ -88,6 +88,7 @@ type loop struct {
 
 	links      map[string]dataplane.Link // nil before the kernel has told
 	ports      map[string]*port
+	own        map[netip.Addr]string        // which port has a link-local address
 	cable      map[dataplane.NextHop]*cable // what BFD says, by leg
 	peers      map[netip.Addr]bgp.PeerStatus
 	table      *table
@@ -136,6 +137,7 @@ func newLoop(p parts, d document, pki string, log *slog.Logger) *loop {
 		plan:     d.plan,
 		document: d.status,
 		ports:    make(map[string]*port),
+		own:      make(map[netip.Addr]string),
 		cable:    make(map[dataplane.NextHop]*cable),
 		peers:    make(map[netip.Addr]bgp.PeerStatus),
 		table:    newTable(),

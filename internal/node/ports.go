@@ -49,36 +49,47 @@ func (l *loop) settle(now time.Time) {
 		}
 	}
 	for name, link := range l.links {
-		if !l.plan.IsPort(name) {
-			continue
+		if l.plan.IsPort(name) {
+			l.settleLink(name, link, now)
 		}
-		p, ok := l.ports[name]
-		if !ok || p.link.Index != link.Index {
-			p = &port{since: now}
-			l.ports[name] = p
+	}
+	clear(l.own)
+	for name, p := range l.ports {
+		if a := p.link.LinkLocal; a.IsValid() {
+			l.own[a] = name
 		}
-		l.settlePort(p, link, now)
+	}
+	for name, p := range l.ports {
+		l.settleNeighbor(name, p, now)
 	}
 	l.forgetCables()
 }
 
-func (l *loop) settlePort(p *port, link dataplane.Link, now time.Time) {
+func (l *loop) settleLink(name string, link dataplane.Link, now time.Time) {
+	p, ok := l.ports[name]
+	if !ok || p.link.Index != link.Index {
+		p = &port{since: now}
+		l.ports[name] = p
+	}
 	if p.link.Carrier != link.Carrier {
 		p.since = now
-		l.log.Info("carrier", "port", link.Name, "present", link.Carrier)
+		l.log.Info("carrier", "port", name, "present", link.Carrier)
 	}
 	p.link = link
+}
+
+func (l *loop) settleNeighbor(name string, p *port, now time.Time) {
 	if !p.connected() {
 		p.heard, p.looped = nil, false
 	}
 	before := p.neighbor
 	p.neighbor = netip.Addr{}
 	if p.connected() {
-		p.neighbor = choose(before, l.strangers(p), l.works(link.Name), l.expectedOn(link.Name))
+		p.neighbor = choose(before, l.strangers(p), l.works(name), l.expectedOn(name))
 	}
 	if p.neighbor != before {
 		p.since = now
-		l.log.Debug("neighbour chosen", "port", link.Name, "address", orNobody(p.neighbor), "before", orNobody(before))
+		l.log.Debug("neighbour chosen", "port", name, "address", orNobody(p.neighbor), "before", orNobody(before))
 	}
 }
 
@@ -121,21 +132,11 @@ func (l *loop) works(name string) func(netip.Addr) bool {
 func (l *loop) strangers(p *port) []netip.Addr {
 	var others []netip.Addr
 	for _, n := range p.heard {
-		if l.ownPort(n.Addr) == "" {
+		if l.own[n.Addr] == "" {
 			others = append(others, n.Addr)
 		}
 	}
 	return others
-}
-
-// ownPort is the port that has the address; empty: none of this node.
-func (l *loop) ownPort(a netip.Addr) string {
-	for name, p := range l.ports {
-		if p.link.LinkLocal == a {
-			return name
-		}
-	}
-	return ""
 }
 
 // loopsTo returns the port at the other end of the cable if that is this node's.
@@ -144,7 +145,7 @@ func (l *loop) loopsTo(p *port) string {
 		return p.link.Name
 	}
 	for _, n := range p.heard {
-		if name := l.ownPort(n.Addr); name != "" {
+		if name := l.own[n.Addr]; name != "" {
 			return name
 		}
 	}
