@@ -420,6 +420,9 @@ func (w *world) reaches(node, prefix string, hops int) {
 func TestPassword(t *testing.T) {
 	w := bring(t, "password", SpineLeaf(2, 2), "password_file: bgp.key")
 	w.whole()
+	for _, n := range w.Topology.Nodes {
+		w.eventually(n.Name, "the BFD process", func(s status.Snapshot) bool { return s.Peers[0].BFD == "up" })
+	}
 	w.nobodyTells("correct-horse")
 }
 

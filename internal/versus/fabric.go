@@ -154,6 +154,9 @@ func (f *Fabric) addGuests(ctx context.Context) error {
 	return nil
 }
 
+// watchTime is how long daemons have from being whole until BFD watches the cables.
+const watchTime = 2 * time.Second
+
 // bring brings it up and waits until it is whole and guests reach each other.
 func (f *Fabric) bring(ctx context.Context) error {
 	if err := f.start(ctx); err != nil {
@@ -165,7 +168,10 @@ func (f *Fabric) bring(ctx context.Context) error {
 	if whole, err := f.whole(ctx, atFirst); err != nil || !whole {
 		return fmt.Errorf("%s is not whole after %s: %w", f.Name, atFirst, err)
 	}
-	return f.guestsReach(ctx)
+	if err := f.guestsReach(ctx); err != nil {
+		return err
+	}
+	return wait(ctx, watchTime)
 }
 
 // whole waits until all routes are as the cables give them, and tells whether
