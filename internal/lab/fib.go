@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -21,26 +22,36 @@ type fib map[netip.Prefix][]string
 
 // readFIB asks the kernel itself. It reads nexthop objects as well: where
 // net.ipv4.nexthop_compat_mode is 0, routes only name them (ip-nexthop(8)).
-func readFIB(ns *netns.NS) (fib, error) {
-	table := fib{}
-	err := ns.Do(func() error {
-		names, err := linkNames()
-		if err != nil {
-			return err
-		}
-		hops, err := readNextHops()
-		if err != nil {
-			return err
-		}
-		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			if err := table.readRoutes(family, names, hops); err != nil {
-				return err
+func readFIB(ns *netns.NS) (table fib, err error) {
+	err = ns.Do(func() (err error) {
+		// What changes meanwhile makes the kernel's answer inconsistent.
+		for range 10 {
+			if table, err = readTable(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+				break
 			}
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the routes of %s: %w", ns.Name(), err)
+	}
+	return table, nil
+}
+
+func readTable() (fib, error) {
+	names, err := linkNames()
+	if err != nil {
+		return nil, err
+	}
+	hops, err := readNextHops()
+	if err != nil {
+		return nil, err
+	}
+	table := fib{}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		if err := table.readRoutes(family, names, hops); err != nil {
+			return nil, err
+		}
 	}
 	return table, nil
 }
