@@ -40,6 +40,33 @@ func (in *intent) classify(now *State) {
 	}
 }
 
+// classified is a prefix with the class that it was in.
+type classified struct {
+	prefix netip.Prefix
+	class  routeClass
+}
+
+// classesOf are the routes that operations are about, and what these are before.
+func (in *intent) classesOf(now *State, ops []Op) (before []classified) {
+	note := func(prefix netip.Prefix) { before = append(before, classified{prefix, in.classOf(now, prefix)}) }
+	for _, op := range ops {
+		switch op := op.(type) {
+		case SetRoute:
+			note(op.Prefix)
+		case DeleteRoute:
+			note(op.Prefix)
+		}
+	}
+	return before
+}
+
+// reclassify moves routes to what they are now.
+func (in *intent) reclassify(now *State, before []classified) {
+	for _, b := range before {
+		in.classes.move(b.prefix, b.class, in.classOf(now, b.prefix))
+	}
+}
+
 // move takes a prefix from one class to another.
 func (c routeClasses) move(prefix netip.Prefix, from, to routeClass) {
 	if from == to {

@@ -257,8 +257,9 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 			}
 		}
 	}
+	from := r.intent.classesOf(r.state, done)
 	r.mu.Lock()
-	r.record(done)
+	others := r.state.record(done)
 	r.failing.forget(done)
 	r.left.forget(done)
 	r.left.applying = false
@@ -274,32 +275,12 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 		}
 	}
 	r.mu.Unlock()
-	return len(failed) == 0
-}
-
-// record notes operations that the kernel has carried out.
-func (r *Reconciler) record(done []Op) {
-	type moved struct {
-		prefix netip.Prefix
-		from   routeClass
-	}
-	var all []moved
-	note := func(prefix netip.Prefix) { all = append(all, moved{prefix, r.intent.classOf(r.state, prefix)}) }
-	for _, op := range done {
-		switch op := op.(type) {
-		case SetRoute:
-			note(op.Prefix)
-		case DeleteRoute:
-			note(op.Prefix)
-		}
-	}
-	if others := r.state.record(done); others {
+	if others {
 		r.intent.classify(r.state)
-		return
+	} else {
+		r.intent.reclassify(r.state, from)
 	}
-	for _, m := range all {
-		r.intent.classes.move(m.prefix, m.from, r.intent.classOf(r.state, m.prefix))
-	}
+	return len(failed) == 0
 }
 
 // takeInbox turns what was asked for since the last time into intent.
