@@ -20,14 +20,18 @@ type fault struct {
 	undo func(w *world, node string)
 }
 
+// drain asks as an operator would: again, and elsewhere, while the store does not
+// take it. Its members may be just beginning.
 func (w *world) drain(node string, drained bool) {
 	w.t.Helper()
-	for _, n := range w.Topology.Nodes {
-		if n.Name == node {
-			continue
-		}
-		if err := api.NewClient(w.Socket(n.Name)).Drain(w.t.Context(), node, drained); err == nil {
-			return
+	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(askInterval) {
+		for _, n := range w.Topology.Nodes {
+			if n.Name == node {
+				continue
+			}
+			if err := api.NewClient(w.Socket(n.Name)).Drain(w.t.Context(), node, drained); err == nil {
+				return
+			}
 		}
 	}
 	w.t.Fatalf("nobody takes the drain of %s", node)
