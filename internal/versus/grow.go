@@ -10,10 +10,9 @@ import (
 // them with daemons of its own and part of the segment. All have BFD, as frond has
 // by default: most of what an idle spine does is that.
 func growEvents() (events []Event) {
-	const bfd = 100 * time.Millisecond
 	for _, n := range []int{8, 32, 128} {
 		events = append(events, Event{
-			Name: fmt.Sprintf("grow-%d", n), Spec: Spec{Spines: 1, Leafs: n, BFD: bfd}, Fresh: true, measure: grow,
+			Name: fmt.Sprintf("grow-%d", n), Spec: Spec{Spines: 1, Leafs: n, BFD: defaultBFD}, Fresh: true, measure: grow,
 			Rows: []Row{
 				{fmt.Sprintf("a spine with %d leafs: cold start → all routes in all kernels", n), "s", Goal{Ratio: 1}},
 				{fmt.Sprintf("a spine with %d leafs: its processor time until then", n), "s", Goal{Ratio: 1}},

@@ -13,18 +13,20 @@ import (
 	"frond/internal/probe"
 )
 
+// defaultBFD is frond's interval where a document names none.
+const defaultBFD = 100 * time.Millisecond
+
 // tableEvents are about tables that grow, and what a node costs. All have BFD
 // there, as frond has by default: within the seconds that a table takes, it is a
 // good part of the processor time.
 func tableEvents() (events []Event) {
-	const bfd = 100 * time.Millisecond
 	for _, n := range []int{1000, 10000, 100000} {
 		memory := Goal{}
 		if n == 10000 {
 			memory.Ratio = 1.5
 		}
 		events = append(events, Event{
-			Name: fmt.Sprintf("prefixes-%d", n), Spec: Spec{Spines: 2, Leafs: 3, Behind: n, BFD: bfd}, measure: prefixes,
+			Name: fmt.Sprintf("prefixes-%d", n), Spec: Spec{Spines: 2, Leafs: 3, Behind: n, BFD: defaultBFD}, measure: prefixes,
 			Rows: []Row{
 				{fmt.Sprintf("%d prefixes, leaf → leaf's kernel", n), "s", Goal{Ratio: 1}},
 				{fmt.Sprintf("%d prefixes withdrawn", n), "s", Goal{Ratio: 1}},
@@ -39,7 +41,7 @@ func tableEvents() (events []Event) {
 			memory.Ratio = 1.5
 		}
 		events = append(events, Event{
-			Name: fmt.Sprintf("macs-%d", n), Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, MACs: 60000, BFD: bfd}, measure: macs(n),
+			Name: fmt.Sprintf("macs-%d", n), Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, MACs: 60000, BFD: defaultBFD}, measure: macs(n),
 			Rows: []Row{
 				{fmt.Sprintf("%d MACs on a leaf → another's forwarding table", n), "s", Goal{Ratio: 1}},
 				{fmt.Sprintf("%d MACs withdrawn", n), "s", Goal{Ratio: 1}},
@@ -65,7 +67,7 @@ func tableEvents() (events []Event) {
 			},
 		},
 		Event{
-			Name: "idle-bfd", Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, BFD: bfd}, measure: idle,
+			Name: "idle-bfd", Spec: Spec{Spines: 2, Leafs: 3, Guests: 3, BFD: defaultBFD}, measure: idle,
 			Rows: []Row{
 				{"idle, BFD 100 ms × 3 for all: memory of a leaf's daemons", "MiB", Goal{Ratio: 1}},
 				{"idle, BFD 100 ms × 3 for all: memory of a spine's daemons", "MiB", Goal{Ratio: 1}},
