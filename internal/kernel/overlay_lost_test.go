@@ -13,6 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const bridgeWithPort = "link add br-blue type bridge\nlink set br-blue alias '" + dataplane.AliasPrefix + "blue'\n" +
+	"link add tap1 type veth peer name guest1\nlink set tap1 master br-blue up\n"
+
+// runBatch has a tool of iproute2 carry out lines in a namespace.
+func runBatch(t *testing.T, namespace, tool, lines string) {
+	t.Helper()
+	command := exec.Command(tool, "-n", namespace, "-batch", "-")
+	command.Stdin = strings.NewReader(lines)
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
 // Lost notifications of guests are made up for by reading everything.
 func TestGuestsNotificationsAreLost(t *testing.T) {
 	const guests = 2000
@@ -28,16 +41,7 @@ func TestGuestsNotificationsAreLost(t *testing.T) {
 		}
 	}()
 	watch.SetSegments([]dataplane.Segment{{Name: "blue", Bridge: "br-blue", VXLAN: "vx-blue", VNI: 100}})
-	batch := func(tool, lines string) {
-		t.Helper()
-		command := exec.Command(tool, "-n", name, "-batch", "-")
-		command.Stdin = strings.NewReader(lines)
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	batch("ip", "link add br-blue type bridge\nlink set br-blue alias '"+dataplane.AliasPrefix+"blue'\n"+
-		"link add tap1 type veth peer name guest1\nlink set tap1 master br-blue up\n")
+	runBatch(t, name, "ip", bridgeWithPort)
 
 	raw, err := watch.socket.SyscallConn()
 	if err != nil {
@@ -80,12 +84,53 @@ func TestGuestsNotificationsAreLost(t *testing.T) {
 		return lines.String()
 	}
 	watch.mu.Lock() // nobody reads
-	batch("bridge", script("add"))
+	runBatch(t, name, "bridge", script("add"))
 	watch.mu.Unlock()
 	until(guests)
 	drifted = false
 	watch.mu.Lock()
-	batch("bridge", script("del"))
+	runBatch(t, name, "bridge", script("del"))
 	watch.mu.Unlock()
 	until(0)
+}
+
+// What was told before everything was read is older than that: no port was gone
+// in between.
+func TestGuestsNotificationsAreOld(t *testing.T) {
+	k, name := openAlone(t, "oldguests")
+	socket, err := k.subscribe(overlayFilter, []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch := newOverlayWatch(k, socket)
+	defer func() {
+		_ = socket.Close()
+		watch.board.close()
+		watch.work.Wait()
+	}()
+	runBatch(t, name, "ip", bridgeWithPort)
+	watch.SetSegments([]dataplane.Segment{{Name: "blue", Bridge: "br-blue", VXLAN: "vx-blue", VNI: 100}})
+	if err := watch.readAll(); err != nil {
+		t.Fatal(err)
+	}
+	runBatch(t, name, "ip", "link add marker type veth peer name inside\n")
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 64<<10)
+	for heard := false; !heard; {
+		if _, err := watch.receive(raw, buf); err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range watch.board.links {
+			heard = heard || link.Name == "marker"
+		}
+	}
+	if len(watch.board.ports) != 1 || len(watch.pending.gone) > 0 {
+		t.Errorf("ports %v, of which gone in between: %v; want tap1, and none", watch.board.ports, watch.pending.gone)
+	}
+	if !watch.pending.drifted {
+		t.Error("what was told of was not said to be looked at")
+	}
 }

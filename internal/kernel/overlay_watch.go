@@ -51,6 +51,12 @@ func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch segments: %w", err)
 	}
+	w := newOverlayWatch(k, socket)
+	go w.run(ctx)
+	return w, nil
+}
+
+func newOverlayWatch(k *Kernel, socket *os.File) *OverlayWatch {
 	w := &OverlayWatch{
 		kernel: k,
 		socket: socket,
@@ -61,8 +67,7 @@ func (k *Kernel) WatchOverlay(ctx context.Context) (*OverlayWatch, error) {
 	w.guard = newLoopGuard(w)
 	w.guests = newGuestPorts(k.openRequests)
 	w.board = newSwitchboard(&w.pending, w.tap, w.serve, w.guard.suspect)
-	go w.run(ctx)
-	return w, nil
+	return w
 }
 
 // Events are what happens. The channel is closed when the watch has ended.
@@ -241,13 +246,12 @@ func (w *OverlayWatch) readAllInTurn(ctx context.Context) {
 }
 
 // readAll replaces what is known by what the kernel holds. Notifications of
-// what happens meanwhile wait: each is of something newer.
+// what happens meanwhile wait: each is of something newer. Those that wait
+// already are older, and would take for gone what has come since.
 func (w *OverlayWatch) readAll() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.board.lost {
-		w.discard()
-	}
+	w.board.lost = w.discard() || w.board.lost
 	var links map[uint32]overlayLink
 	var learned []entry
 	var err error
@@ -298,17 +302,22 @@ func (w *OverlayWatch) readNeighbors() error {
 	return err
 }
 
-// discard drops the notifications that came before some that are lost: they
-// are older than what is about to be read.
-func (w *OverlayWatch) discard() {
+// discard drops the notifications that nobody has taken in yet, and tells
+// whether there were any.
+func (w *OverlayWatch) discard() (some bool) {
 	raw, err := w.socket.SyscallConn()
 	if err != nil {
-		return
+		return false
 	}
 	var buf [1]byte
 	_ = raw.Control(func(fd uintptr) {
-		for err == nil || errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS) {
-			_, _, err = unix.Recvfrom(int(fd), buf[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		for {
+			_, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+			if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+				return
+			}
+			some = true
 		}
 	})
+	return some
 }
