@@ -38,7 +38,7 @@ sockets are under ` + lab.Root + `/NAME/NODE.`,
 		labUpCommand(name), labDownCommand(name), labStatusCommand(name), labCheckCommand(name), labTraceCommand(name), labExecCommand(name),
 		labCutCommand(name), labMendCommand(name), labMuteCommand(name), labUnmuteCommand(name), labRecableCommand(name),
 		labKillCommand(name), labStopCommand(name), labStartCommand(name), labFreezeCommand(name), labThawCommand(name), labIsolateCommand(name),
-		labGuestCommand(name), labLXDCommand(name), labBenchCommand(),
+		labGuestCommand(name), labLXDCommand(name), labBenchCommand(), labCrowdCommand(),
 	)
 	for _, verb := range cmd.Commands() {
 		if verb.HasSubCommands() {

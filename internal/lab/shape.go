@@ -127,7 +127,7 @@ func Document(name string, t Topology) []byte {
 			continue
 		}
 		others++
-		fmt.Fprintf(&b, "  %s: {loopback: 10.0.200.%d}\n", n.Name, others)
+		fmt.Fprintf(&b, "  %s: {loopback: 10.0.%d.%d}\n", n.Name, 200+others>>8, others&0xff)
 	}
 	return []byte(b.String())
 }

@@ -72,7 +72,7 @@ func Events() []Event {
 		},
 	)
 	events = append(append(events, tableEvents()...), bandwidthEvent())
-	return append(events, growEvents()...)
+	return append(append(events, growEvents()...), crowdEvents()...)
 }
 
 // Quick are the events for a look within minutes: those that leave FRR's fabrics

@@ -30,6 +30,8 @@ type Spec struct {
 	MACs int
 	// BFD is the interval of which three may be missing; 0: as is the default.
 	BFD time.Duration
+	// Crowd: the leafs are one process on the node leafs, see internal/crowd.
+	Crowd bool
 }
 
 // far is the node beyond the last leaf.
@@ -58,6 +60,7 @@ type Fabric struct {
 	doc    *fabric.Fabric
 	runs   daemons
 	feeder *frr // of far
+	crowd  *crowd
 	spaces map[string]*netns.NS
 	guests []lab.Guest
 	turn   int // how often something was measured, where it matters
@@ -75,6 +78,9 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 		})
 	}
 	text := string(lab.WithSegment(lab.Document(c.lab, topology), topology, false))
+	if s.Crowd {
+		topology, text = crowded(c.lab, topology)
+	}
 	if s.Behind > 0 {
 		// More prefixes than a document can name, of a router that is not frond's.
 		text += "guard: {routes: false}\n"
@@ -118,9 +124,11 @@ func (c Contender) make(ctx context.Context, binary string, s Spec) (_ *Fabric, 
 	return f, wait(ctx, 2*time.Second)
 }
 
-// own are the nodes but far.
+// own are the nodes that the contender's daemons are on.
 func (f *Fabric) own() []fabric.Node {
-	return slices.DeleteFunc(slices.Clone(f.doc.Nodes), func(n fabric.Node) bool { return n.Name == far })
+	return slices.DeleteFunc(slices.Clone(f.doc.Nodes), func(n fabric.Node) bool {
+		return n.Name == far || n.Name == crowdNode || f.spec.Crowd && n.Role == fabric.Leaf
+	})
 }
 
 // start starts the daemons of all nodes at once.
@@ -285,6 +293,7 @@ func (f *Fabric) down(ctx context.Context) error {
 		_ = ns.Close()
 		delete(f.spaces, name)
 	}
+	f.crowd.close()
 	_, err := lab.Down(ctx, f.Name)
 	if f.runs != nil && err == nil {
 		err = f.runs.close()

@@ -27,15 +27,25 @@ func growEvents() (events []Event) {
 // growTime is how long a large fabric may take to be whole.
 const growTime = 3 * time.Minute
 
+// spine is the one that is looked at.
+const spine = "spine1"
+
 // grow brings a fabric up and looks at its spine: until it is whole, and then
 // for a while when it has calmed down.
 func grow(ctx context.Context, f *Fabric) ([]Sample, error) {
-	const spine, calm, span = "spine1", 5 * time.Second, 10 * time.Second
+	return f.growing(ctx, func() (bool, error) {
+		if err := f.start(ctx); err != nil {
+			return false, err
+		}
+		return f.whole(ctx, growTime)
+	})
+}
+
+// growing measures the spine of a fabric that becomes whole.
+func (f *Fabric) growing(ctx context.Context, become func() (whole bool, err error)) ([]Sample, error) {
+	const calm, span = 5 * time.Second, 10 * time.Second
 	started := time.Now()
-	if err := f.start(ctx); err != nil {
-		return nil, err
-	}
-	whole, err := f.whole(ctx, growTime)
+	whole, err := become()
 	if err != nil {
 		return nil, err
 	}
