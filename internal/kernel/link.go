@@ -195,6 +195,19 @@ func (c *conn) link(name string) (dataplane.Link, error) {
 	return link, nil
 }
 
+// hasLinkLocal tells whether a link has an IPv6 link-local address, usable or not.
+// It asks for that link alone: a node may have hundreds.
+func (c *conn) hasLinkLocal(index uint32) (has bool, err error) {
+	err = c.dump(unix.RTM_GETADDR, ifaddrmsg(unix.AF_INET6, 0, index), func() { has = false }, func(m message) {
+		a, ok := parseAddress(m)
+		has = has || ok && a.index == index && a.isLinkLocal()
+	})
+	if err != nil && !absent(err) {
+		return false, fmt.Errorf("read the IPv6 addresses of link %d: %w", index, err)
+	}
+	return has, nil
+}
+
 // setUp brings a link up.
 func (c *conn) setUp(name string) error {
 	var b batch
@@ -223,8 +236,7 @@ func (k *Kernel) setPort(c *conn, name string) error {
 	if err != nil || !link.Carrier || name == "lo" {
 		return err
 	}
-	t, err := readLinks(c)
-	if err != nil || len(t.locals[uint32(link.Index)]) > 0 {
+	if has, err := c.hasLinkLocal(uint32(link.Index)); err != nil || has {
 		return err
 	}
 	// Somebody removed it. The kernel makes one when the way of making them

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -23,7 +22,8 @@ const dialTimeout = 3 * time.Second
 // Package net remembers for a minute which index belongs to a zone's name
 // (zoneCache in net/interface.go), which is wrong once a port was made anew, and
 // to find one port it lists all. So zones are turned into indices, and back, by
-// asking the kernel for the one (netdevice(7)).
+// asking the kernel for the one (netdevice(7)), and connections are bound to their
+// port in place of a zone.
 
 func portIndex(name string) (index int, err error) {
 	err = withSocket(func(fd int) (err error) {
@@ -101,16 +101,14 @@ func dial(ctx context.Context, to netip.AddrPort, password string) (*net.TCPConn
 				if err := prepareSocket(fd); err != nil {
 					return err
 				}
+				if err := unix.BindToDevice(fd, to.Addr().Zone()); err != nil {
+					return fmt.Errorf("send by port %s: %w", to.Addr().Zone(), err)
+				}
 				return setSignature(fd, netip.PrefixFrom(to.Addr().WithZone(""), 128), password)
 			})
 		},
 	}
-	index, err := portIndex(to.Addr().Zone())
-	if err != nil {
-		return nil, err
-	}
-	scoped := netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(index)), to.Port())
-	conn, err := dialer.DialContext(ctx, "tcp6", scoped.String())
+	conn, err := dialer.DialContext(ctx, "tcp6", netip.AddrPortFrom(to.Addr().WithZone(""), to.Port()).String())
 	if err != nil {
 		return nil, err
 	}

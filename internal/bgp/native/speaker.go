@@ -186,7 +186,7 @@ func (s *Speaker) loop(ctx, machines context.Context) {
 		case d := <-s.set:
 			s.apply(machines, d)
 		case m := <-s.inbox:
-			m.apply(s)
+			s.takeMessages(m)
 		case out <- event:
 			s.eventTaken()
 		case <-s.applied:
@@ -195,6 +195,15 @@ func (s *Speaker) loop(ctx, machines context.Context) {
 			s.expire()
 		}
 		s.feed()
+	}
+}
+
+// takeMessages takes in what machines and sessions have told by now, so that what
+// follows from all of it is told together.
+func (s *Speaker) takeMessages(first message) {
+	first.apply(s)
+	for range len(s.inbox) { // what comes meanwhile is for the next time
+		(<-s.inbox).apply(s)
 	}
 }
 
