@@ -78,14 +78,13 @@ func (e *engine) run(ctx context.Context) {
 			e.receive(a, time.Now())
 		case command := <-e.commands:
 			command()
-			e.next = time.Now() // it may have touched any session
+			e.tellAll(time.Now()) // it may have touched any session
 		case <-timer.C:
 		}
 		// A packet that arrives concerns one session: with a hundred, to go through
 		// all of them each time would be most of the work.
 		if now := time.Now(); !e.next.IsZero() && !now.Before(e.next) {
-			e.work(now)
-			e.next = e.deadline()
+			e.next = e.work(now)
 		}
 		if e.next.IsZero() {
 			timer.Stop()
@@ -184,25 +183,31 @@ func (e *engine) receive(a arrival, now time.Time) {
 	e.tell(w, now)
 }
 
-// work does what has become due.
-func (e *engine) work(now time.Time) {
+// work does what has become due, and returns when something is again; zero: never.
+func (e *engine) work(now time.Time) (next time.Time) {
 	for _, w := range e.sessions {
-		w.expire(now)
-		if p, due := w.transmit(now); due {
-			e.send(w, p, now)
+		due := w.session.deadline()
+		if !due.IsZero() && !now.Before(due) {
+			w.expire(now)
+			if p, due := w.transmit(now); due {
+				e.send(w, p, now)
+			}
+			e.tell(w, now)
+			due = w.session.deadline()
 		}
-		e.tell(w, now)
-	}
-}
-
-func (e *engine) deadline() time.Time {
-	var next time.Time
-	for _, w := range e.sessions {
-		if d := w.session.deadline(); !d.IsZero() && (next.IsZero() || d.Before(next)) {
-			next = d
+		if !due.IsZero() && (next.IsZero() || due.Before(next)) {
+			next = due
 		}
 	}
 	return next
+}
+
+// tellAll tells of what a command has changed, and has what follows be done.
+func (e *engine) tellAll(now time.Time) {
+	for _, w := range e.sessions {
+		e.tell(w, now)
+	}
+	e.next = now
 }
 
 // failuresLogged is how many packets in a row must fail before that is worth

@@ -88,7 +88,6 @@ func TestPacketsAllocateNothing(t *testing.T) {
 		now = now.Add(100 * time.Millisecond)
 		e.receive(arrival{from, p}, now)
 		e.work(now)
-		e.deadline()
 	}
 	receive(initializing)
 	if allocated := testing.AllocsPerRun(1000, func() { receive(up) }); allocated != 0 {
