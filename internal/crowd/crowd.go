@@ -146,7 +146,7 @@ func (c *crowd) meet(n ra.Neighbors) {
 }
 
 func (c *crowd) speak(l *leaf) {
-	d := l.plan.BGP(l.spine, bgp.GracefulRestart{})
+	d := l.plan.BGP(l.plan.Peers(l.spine), bgp.GracefulRestart{})
 	d.Routes = append(d.Routes, l.floods...)
 	if err := l.speaker.Set(d); err != nil {
 		c.log.Error("a leaf does not speak", "leaf", l.plan.Node.Name, "error", err)

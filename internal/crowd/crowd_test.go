@@ -120,7 +120,7 @@ func beSpine(ctx context.Context, file string) error {
 				for _, leg := range legs {
 					all = append(all, leg)
 				}
-				if err := speaker.Set(p.BGP(all, bgp.GracefulRestart{})); err != nil {
+				if err := speaker.Set(p.BGP(p.Peers(all), bgp.GracefulRestart{})); err != nil {
 					return err
 				}
 			}

@@ -52,6 +52,7 @@ func (c *cable) retry() time.Time {
 
 // cableChanged takes what BFD says of a leg.
 func (l *loop) cableChanged(s bfd.State, now time.Time) {
+	l.unsettled.port(s.Port)
 	leg := dataplane.NextHop{Port: s.Port, Via: s.Peer}
 	c, ok := l.cable[leg]
 	if !ok {
@@ -86,7 +87,7 @@ func (l *loop) sessions() []bfd.Session {
 	if !l.plan.BFD.Enabled {
 		return sessions
 	}
-	for _, leg := range l.legs() {
+	for _, leg := range l.legs {
 		sessions = append(sessions, bfd.Session{
 			Port:       leg.Port,
 			Peer:       leg.Via,

@@ -60,7 +60,7 @@ func (l *loop) judge(now time.Time) {
 		wrong = append(wrong, status.Condition{Name: noPorts, Subject: l.plan.Node.Name, Severity: status.Failure,
 			Text: "no interface matches the document's ports: " + strings.Join(l.plan.Node.Ports, " ")})
 	}
-	for _, name := range l.portNames() {
+	for _, name := range l.portNames {
 		wrong = append(wrong, l.portConditions(name, now)...)
 	}
 	l.board.Replace(allConditions, wrong)

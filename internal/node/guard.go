@@ -121,7 +121,7 @@ func (l *loop) applyGuard(now time.Time) {
 		l.guard.Set(dataplane.Guard{})
 		return
 	}
-	here := guard.Here{Segments: l.segments.here, Links: l.links, Ports: l.portNames(), Stations: make(map[string][]guard.Station)}
+	here := guard.Here{Segments: l.segments.here, Links: l.links, Ports: l.portNames, Stations: make(map[string][]guard.Station)}
 	if l.strict() {
 		if here.Leases = l.granted(); here.Leases == nil {
 			g.changed, g.due = true, now.Add(time.Second)
@@ -184,7 +184,7 @@ const (
 // judgeGuard puts on the board what the guard refuses.
 func (l *loop) judgeGuard(now time.Time) {
 	var wrong []status.Condition
-	for _, name := range l.portNames() {
+	for _, name := range l.portNames {
 		refused := l.refusedOn(name)
 		if len(refused) == 0 {
 			continue
@@ -332,7 +332,7 @@ const maxGuestsNamed = 8
 func (n *Node) Guard() status.Guard {
 	g := status.Guard{Routes: []status.RefusedRoute{}, Drops: []status.GuardDrop{}}
 	n.ask(context.Background(), func(l *loop) {
-		for _, name := range l.portNames() {
+		for _, name := range l.portNames {
 			g.Routes = append(g.Routes, l.refusedOn(name)...)
 		}
 		drops, err := l.guard.Drops()

@@ -86,8 +86,18 @@ type loop struct {
 	document status.Document
 	board    status.Board
 
-	links      map[string]dataplane.Link // nil before the kernel has told
-	ports      map[string]*port
+	links     map[string]dataplane.Link // nil before the kernel has told
+	ports     map[string]*port
+	portNames []string            // sorted
+	legs      []dataplane.NextHop // to the neighbours on all ports, in that order
+	unsettled unsettled
+	// What follows from ports and legs is made when these change, and compared
+	// with what was told by identity mostly.
+	planned     planned
+	discovering []ra.Port
+	watched     []bfd.Session
+	meant       peersOfNeighbors
+
 	own        map[netip.Addr]string        // which port has a link-local address
 	cable      map[dataplane.NextHop]*cable // what BFD says, by leg
 	peers      map[netip.Addr]bgp.PeerStatus
@@ -114,6 +124,19 @@ type loop struct {
 	judgeDue  time.Time                      // when it is to be found out again; zero: it is known
 
 	told told
+}
+
+// planned is the kernel's small state that a plan gives for the ports, but for the uplink.
+type planned struct {
+	plan    *plan.Plan
+	desired dataplane.Desired
+}
+
+// peersOfNeighbors are the sessions that a plan means for neighbours.
+type peersOfNeighbors struct {
+	plan      *plan.Plan
+	neighbors []dataplane.NextHop
+	peers     []bgp.Peer
 }
 
 // told is what each part was given last: parts take equal values in good
@@ -261,7 +284,7 @@ func setDue(timer *time.Timer, at time.Time) {
 func (l *loop) linksChanged(event dataplane.Event) {
 	l.plane.Observe(event)
 	if changed, ok := event.(dataplane.LinksChanged); ok {
-		l.links = changed.Links
+		l.links, l.unsettled.all = changed.Links, true
 		l.guarded.changed, l.answering.links, l.guests.changed = true, true, true
 	}
 }
@@ -270,6 +293,7 @@ func (l *loop) linksChanged(event dataplane.Event) {
 func (l *loop) neighborsChanged(n ra.Neighbors) {
 	if p, ok := l.ports[n.Port]; ok {
 		p.heard, p.looped = n.Neighbors, n.Looped
+		l.unsettled.port(n.Port)
 	}
 }
 
@@ -290,6 +314,7 @@ func (l *loop) heard(event bgp.Event) {
 
 func (l *loop) peerChanged(event bgp.PeerChanged) {
 	peer := event.Peer
+	l.unsettled.port(peer.Addr.Zone())
 	p, hasPort := l.ports[peer.Addr.Zone()]
 	if event.Gone {
 		delete(l.peers, peer.Addr)
@@ -325,16 +350,16 @@ func (l *loop) apply(now time.Time) {
 		l.plane.Set(d)
 		l.told.plane = d
 	}
-	if d := l.discoveryPorts(); !reflect.DeepEqual(d, l.told.discovery) {
-		l.discovery.SetPorts(d)
-		l.told.discovery = d
+	if !slices.EqualFunc(l.discovering, l.told.discovery, ra.Port.Equal) {
+		l.discovery.SetPorts(l.discovering)
+		l.told.discovery = l.discovering
 	}
 	l.store.Set(DesiredStore(l.plan, l.pki))
 	l.lease.SetAlone(l.plan.Store == nil)
 	l.network.Set(l.reach())
-	if s := l.sessions(); !reflect.DeepEqual(s, l.told.liveness) {
-		l.liveness.Set(s)
-		l.told.liveness = s
+	if l.told.liveness == nil || !slices.Equal(l.watched, l.told.liveness) {
+		l.liveness.Set(l.watched)
+		l.told.liveness = l.watched
 	}
 	l.applyGateways(now)
 	l.applySegments()
@@ -346,12 +371,20 @@ func (l *loop) apply(now time.Time) {
 	l.judgeInTurn(now)
 }
 
+// peersTo are the sessions with neighbours, the same slice as long as they are the same.
+func (l *loop) peersTo(neighbors []dataplane.NextHop) []bgp.Peer {
+	if m := &l.meant; m.plan != l.plan || !slices.Equal(neighbors, m.neighbors) {
+		m.plan, m.neighbors, m.peers = l.plan, neighbors, l.plan.Peers(neighbors)
+	}
+	return l.meant.peers
+}
+
 func (l *loop) tellSpeaker(now time.Time) {
 	l.speaks = l.speaks || !l.speechDue(now).After(now)
 	if !l.speaks {
 		return
 	}
-	d := l.plan.BGP(l.neighbors(now), l.restart())
+	d := l.plan.BGP(l.peersTo(l.neighbors(now)), l.restart())
 	d.Routes = append(d.Routes, l.uplinkRoutes()...)
 	d.Filter = l.filter()
 	d.Shutdown, d.Leave = !l.leaving.IsZero(), !l.leaving.IsZero()

@@ -41,8 +41,48 @@ func (p *port) lost(peer bgp.PeerStatus) {
 	}
 }
 
-// settle brings ports into line with links and decides who is the neighbour on each.
+// unsettled are the ports that something was heard of since they were settled.
+type unsettled struct {
+	all   bool // of links, of the document, or of the run before
+	ports map[string]struct{}
+}
+
+func (u *unsettled) port(name string) {
+	if u.ports == nil {
+		u.ports = make(map[string]struct{})
+	}
+	u.ports[name] = struct{}{}
+}
+
+// settle brings ports into line with links and decides who is the neighbour on
+// each. A node may have hundreds, so it looks at those alone that it concerns.
 func (l *loop) settle(now time.Time) {
+	fresh := l.unsettled
+	l.unsettled = unsettled{}
+	if fresh.all {
+		l.settleLinks(now)
+		fresh.ports = make(map[string]struct{}, len(l.ports))
+		for name := range l.ports {
+			fresh.port(name)
+		}
+	}
+	moved := fresh.all
+	for name := range fresh.ports {
+		if p, ok := l.ports[name]; ok {
+			moved = l.settleNeighbor(name, p, now) || moved
+		}
+	}
+	if moved {
+		l.legs = l.findLegs()
+		l.watched = l.sessions()
+	}
+	if len(fresh.ports) > 0 || fresh.all {
+		l.forgetCables()
+	}
+}
+
+// settleLinks brings ports into line with links.
+func (l *loop) settleLinks(now time.Time) {
 	for name := range l.ports {
 		if _, ok := l.links[name]; !ok || !l.plan.IsPort(name) {
 			delete(l.ports, name)
@@ -53,16 +93,16 @@ func (l *loop) settle(now time.Time) {
 			l.settleLink(name, link, now)
 		}
 	}
+	if names := slices.Sorted(maps.Keys(l.ports)); l.planned.plan != l.plan || !slices.Equal(names, l.portNames) {
+		l.portNames, l.planned = names, planned{l.plan, l.plan.Desired(names)}
+	}
+	l.discovering = l.discoveryPorts()
 	clear(l.own)
 	for name, p := range l.ports {
 		if a := p.link.LinkLocal; a.IsValid() {
 			l.own[a] = name
 		}
 	}
-	for name, p := range l.ports {
-		l.settleNeighbor(name, p, now)
-	}
-	l.forgetCables()
 }
 
 func (l *loop) settleLink(name string, link dataplane.Link, now time.Time) {
@@ -78,7 +118,9 @@ func (l *loop) settleLink(name string, link dataplane.Link, now time.Time) {
 	p.link = link
 }
 
-func (l *loop) settleNeighbor(name string, p *port, now time.Time) {
+// settleNeighbor decides who is the neighbour on a port, and tells whether that is
+// somebody else than before.
+func (l *loop) settleNeighbor(name string, p *port, now time.Time) (changed bool) {
 	if !p.connected() {
 		p.heard, p.looped = nil, false
 	}
@@ -87,10 +129,12 @@ func (l *loop) settleNeighbor(name string, p *port, now time.Time) {
 	if p.connected() {
 		p.neighbor = choose(before, l.strangers(p), l.works(name), l.expectedOn(name))
 	}
-	if p.neighbor != before {
-		p.since = now
-		l.log.Debug("neighbour chosen", "port", name, "address", orNobody(p.neighbor), "before", orNobody(before))
+	if p.neighbor == before {
+		return false
 	}
+	p.since = now
+	l.log.Debug("neighbour chosen", "port", name, "address", orNobody(p.neighbor), "before", orNobody(before))
+	return true
 }
 
 func orNobody(a netip.Addr) string {
@@ -152,14 +196,11 @@ func (l *loop) loopsTo(p *port) string {
 	return ""
 }
 
-// portNames are the names of all ports, sorted.
-func (l *loop) portNames() []string { return slices.Sorted(maps.Keys(l.ports)) }
-
 // discoveryPorts are the ports to advertise and listen on. One that has no
 // carrier is left out, so that its cable is discovered anew.
 func (l *loop) discoveryPorts() []ra.Port {
 	var ports []ra.Port
-	for _, name := range l.portNames() {
+	for _, name := range l.portNames {
 		p := l.ports[name]
 		if !p.connected() {
 			continue
@@ -170,10 +211,10 @@ func (l *loop) discoveryPorts() []ra.Port {
 	return ports
 }
 
-// legs are the ways out to all neighbours, in the order of their ports.
-func (l *loop) legs() []dataplane.NextHop {
+// findLegs gives the ways out to all neighbours, in the order of their ports.
+func (l *loop) findLegs() []dataplane.NextHop {
 	var legs []dataplane.NextHop
-	for _, name := range l.portNames() {
+	for _, name := range l.portNames {
 		if p := l.ports[name]; p.neighbor.IsValid() {
 			legs = append(legs, dataplane.NextHop{Port: name, Via: p.neighbor})
 		}
@@ -184,5 +225,9 @@ func (l *loop) legs() []dataplane.NextHop {
 // neighbors are the legs that should have a BGP session: all whose path is
 // not known to have failed.
 func (l *loop) neighbors(now time.Time) []dataplane.NextHop {
-	return slices.DeleteFunc(l.legs(), func(leg dataplane.NextHop) bool { return l.cableFailed(leg, now) })
+	failed := func(leg dataplane.NextHop) bool { return l.cableFailed(leg, now) }
+	if !slices.ContainsFunc(l.legs, failed) {
+		return l.legs
+	}
+	return slices.DeleteFunc(slices.Clone(l.legs), failed)
 }

@@ -85,7 +85,7 @@ func (l *loop) adopt(d document, refused error) {
 	sources := l.plan.Node.Loopback != d.plan.Node.Loopback || l.plan.Node.Loopback6 != d.plan.Node.Loopback6
 	addresses := !reflect.DeepEqual(l.plan.Addresses, d.plan.Addresses)
 	renamed := l.plan.Node.Loopback != d.plan.Node.Loopback || l.plan.Node.ASN != d.plan.Node.ASN
-	l.plan, l.document = d.plan, d.status
+	l.plan, l.document, l.unsettled.all = d.plan, d.status, true
 	if renamed {
 		l.segments.stations.SetIdentity(identity(l.plan))
 	}

@@ -23,7 +23,7 @@ func (l *loop) begin(now time.Time) bool {
 	if !l.adopted || l.links == nil {
 		return false
 	}
-	l.began, l.adoptedAt = true, now
+	l.began, l.adoptedAt, l.unsettled.all = true, now, true
 	for _, leg := range l.plane.AdoptedNextHops() {
 		if !l.adoptUplink(leg) {
 			l.expected[leg] = struct{}{}
@@ -93,7 +93,7 @@ func (l *loop) complete() {
 	if l.converged {
 		return
 	}
-	l.converged = true
+	l.converged, l.unsettled.all = true, true
 	clear(l.expected)
 	l.plane.Complete()
 	l.overlay.Complete()

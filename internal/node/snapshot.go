@@ -39,7 +39,7 @@ func (l *loop) snapshot(now time.Time) status.Snapshot {
 		Uplink:     l.describeUplink(),
 		Conditions: l.board.Conditions(),
 	}
-	for _, name := range l.portNames() {
+	for _, name := range l.portNames {
 		s.Peers = append(s.Peers, l.peerOn(name, now))
 	}
 	return s

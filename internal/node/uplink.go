@@ -160,7 +160,7 @@ func (l *loop) uplinkState() dataplane.Uplink {
 
 // desiredPlane is the kernel's small state.
 func (l *loop) desiredPlane() dataplane.Desired {
-	d := l.plan.Desired(l.portNames())
+	d := l.planned.desired
 	d.Uplink = l.uplinkState()
 	return d
 }

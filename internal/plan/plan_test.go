@@ -146,10 +146,10 @@ func TestBGP(t *testing.T) {
 	p.Password, p.PreviousPassword = "swordfish", "haddock"
 	expect := []netip.Addr{netip.MustParseAddr("fe80::2%eth1")}
 	got := p.BGP(
-		[]dataplane.NextHop{
+		p.Peers([]dataplane.NextHop{
 			{Port: "eth1", Via: netip.MustParseAddr("fe80::2")},
 			{Port: "eth0", Via: netip.MustParseAddr("fe80::1")},
-		},
+		}),
 		bgp.GracefulRestart{Restarting: true, Expect: expect},
 	)
 	peer := func(addr string) bgp.Peer {
@@ -173,7 +173,7 @@ func TestBGP(t *testing.T) {
 	if diff := cmp.Diff(want, got, netipValues); diff != "" {
 		t.Errorf("BGP differs (-want +got):\n%s", diff)
 	}
-	if planOf(t, "leaf1").BGP([]dataplane.NextHop{{Port: "eth0", Via: expect[0]}}, bgp.GracefulRestart{}).Peers[0].AllowInternal {
+	if planOf(t, "leaf1").Peers([]dataplane.NextHop{{Port: "eth0", Via: expect[0]}})[0].AllowInternal {
 		t.Error("a leaf accepts peers of its own AS, though nobody shares it")
 	}
 }

@@ -15,14 +15,14 @@ const restartTime = 2 * time.Minute
 
 // BGP is everything that the speaker should do with these neighbours. Of
 // restart only what tells this run from others is taken.
-func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) bgp.Desired {
+func (p *Plan) BGP(peers []bgp.Peer, restart bgp.GracefulRestart) bgp.Desired {
 	restart.Time, restart.Watched = restartTime, p.BFD.Enabled
 	d := bgp.Desired{
 		ASN:      p.Node.ASN,
 		RouterID: p.Node.Loopback,
 		Hostname: p.Node.Name,
 		Keys:     bgp.Keys{Current: p.Password, Previous: p.PreviousPassword},
-		Peers:    p.peers(neighbours),
+		Peers:    peers,
 		Restart:  restart,
 	}
 	for _, prefix := range p.Originate {
@@ -31,8 +31,8 @@ func (p *Plan) BGP(neighbours []dataplane.NextHop, restart bgp.GracefulRestart) 
 	return d
 }
 
-// peers are one session per neighbour, in the order of their addresses.
-func (p *Plan) peers(neighbours []dataplane.NextHop) []bgp.Peer {
+// Peers are one session per neighbour, in the order of their addresses.
+func (p *Plan) Peers(neighbours []dataplane.NextHop) []bgp.Peer {
 	peers := make([]bgp.Peer, 0, len(neighbours))
 	for _, leg := range neighbours {
 		peers = append(peers, bgp.Peer{

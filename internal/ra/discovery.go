@@ -121,7 +121,7 @@ func (d *Discovery) apply(ctx context.Context, ports map[string]*running, out *o
 	wanted, wentOut := d.wanted()
 	for name, r := range ports {
 		w, ok := wanted[name]
-		if _, out := wentOut[name]; ok && !out && w.equal(r.port) && !r.ended() {
+		if _, out := wentOut[name]; ok && !out && w.Equal(r.port) && !r.ended() {
 			continue
 		}
 		r.stop()

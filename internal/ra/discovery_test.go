@@ -64,7 +64,7 @@ func TestUnchangedPortStartsAgain(t *testing.T) {
 	must(t, a.nl.LinkSetNsFd(a.link("eth1"), away.ns.Fd()))
 	expect(t, x, "eth1")
 	must(t, away.nl.LinkSetNsFd(away.link("eth1"), a.ns.Fd()))
-	if back := a.up("eth1", false); !back.equal(portA) {
+	if back := a.up("eth1", false); !back.Equal(portA) {
 		t.Fatalf("came back as %+v, was %+v", back, portA)
 	}
 	x.SetPorts([]Port{portA})

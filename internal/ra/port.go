@@ -21,7 +21,8 @@ type Port struct {
 	MAC   net.HardwareAddr // empty: the port has none
 }
 
-func (p Port) equal(o Port) bool {
+// Equal tells whether it is the same interface with the same addresses.
+func (p Port) Equal(o Port) bool {
 	return p.Name == o.Name && p.Index == o.Index && p.Addr == o.Addr && slices.Equal(p.MAC, o.MAC)
 }
 
