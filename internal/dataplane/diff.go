@@ -14,6 +14,7 @@ type intent struct {
 	failed   map[NextHop]struct{} // legs that must carry nothing
 	complete bool                 // what is not desired is to go
 	guesses  map[netip.Prefix]guess
+	wanted   sysctls // see there
 
 	// refused are the operations that failed since the kernel was last
 	// looked at: not tried again before the next look.

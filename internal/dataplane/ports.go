@@ -48,6 +48,23 @@ func uplinkSysctls(u Uplink) map[string]string {
 
 func acceptRA(u Uplink) string { return "net/ipv6/conf/" + u.Port + "/accept_ra" }
 
+// sysctls are values by their paths, and these sorted.
+type sysctls struct {
+	values map[string]string
+	paths  []string
+}
+
+// sysctls are the values that are desired. They are made when something else is
+// desired or the kernel was looked at, not each time: a node with many ports has
+// thousands.
+func (in *intent) sysctls(now *State) sysctls {
+	if in.wanted.values == nil {
+		in.wanted.values = wantedSysctls(in.desired, now.Links)
+		in.wanted.paths = slices.Sorted(maps.Keys(in.wanted.values))
+	}
+	return in.wanted
+}
+
 // wantedSysctls are all values that are desired and have a place to go to:
 // those of a port wait until the port exists.
 func wantedSysctls(desired Desired, links map[string]Link) map[string]string {
@@ -87,15 +104,15 @@ func interfaceOf(path string) string {
 // diffPorts returns what makes the ports ready: values first, then up.
 func diffPorts(now *State, in *intent) []Op {
 	var ops []Op
-	wanted := wantedSysctls(in.desired, now.Links)
-	for _, path := range slices.Sorted(maps.Keys(wanted)) {
+	wanted := in.sysctls(now)
+	for _, path := range wanted.paths {
 		// What cannot be read does not exist in this kernel or namespace.
 		have, ok := now.Sysctls[path]
 		if path == acceptRA(in.desired.Uplink) && have == "0" {
 			continue // the operator wants none
 		}
-		if ok && !sameValue(have, wanted[path]) {
-			ops = append(ops, SetSysctl{Path: path, Value: wanted[path]})
+		if want := wanted.values[path]; ok && !sameValue(have, want) {
+			ops = append(ops, SetSysctl{Path: path, Value: want})
 		}
 	}
 	if lo, ok := now.Links[loopback]; ok && !lo.Up {
@@ -113,7 +130,7 @@ func diffPorts(now *State, in *intent) []Op {
 // sameValue compares sysctls: where there are several numbers, the kernel
 // separates them by tabs.
 func sameValue(a, b string) bool {
-	return slices.Equal(strings.Fields(a), strings.Fields(b))
+	return a == b || slices.Equal(strings.Fields(a), strings.Fields(b))
 }
 
 // usable tells whether a leg can be made: the kernel refuses one over a link

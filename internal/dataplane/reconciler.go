@@ -161,6 +161,7 @@ func (r *Reconciler) look(ctx context.Context) {
 	r.state = &state
 	r.failing.legs = legIDs(state.NextHops)
 	r.mu.Unlock()
+	r.intent.wanted = sysctls{}
 	r.intent.classify(r.state)
 	if !r.isAdopted() {
 		r.adopt()
@@ -287,7 +288,7 @@ func (r *Reconciler) apply(ctx context.Context, ops []Op) bool {
 func (r *Reconciler) takeInbox() {
 	wishes := r.inbox.take()
 	if wishes.desired != nil {
-		r.intent.desired = *wishes.desired
+		r.intent.desired, r.intent.wanted = *wishes.desired, sysctls{}
 	}
 	now := time.Now()
 	for prefix, update := range wishes.routes {
@@ -330,11 +331,14 @@ func (r *Reconciler) concerned(links map[string]Link, down map[string]struct{}) 
 	return false
 }
 
-// readSysctls reads the values that became desired since the last dump.
+// readSysctls reads the values that became desired since it last did.
 func (r *Reconciler) readSysctls() {
-	wanted := wantedSysctls(r.intent.desired, r.state.Links)
+	if r.intent.wanted.values != nil {
+		return
+	}
+	wanted := r.intent.sysctls(r.state).paths
 	var unread, missing []string
-	for path := range wanted {
+	for _, path := range wanted {
 		if _, ok := r.state.Sysctls[path]; !ok && !r.absent[path] {
 			unread = append(unread, path)
 		}
@@ -349,7 +353,7 @@ func (r *Reconciler) readSysctls() {
 			r.absent[path] = !there
 		}
 	}
-	for path := range wanted {
+	for _, path := range wanted {
 		if r.absent[path] {
 			missing = append(missing, path)
 		}

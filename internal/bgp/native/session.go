@@ -1,6 +1,7 @@
 package native
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,7 @@ func (s *session) survives(n *notification) bool {
 // read takes messages in until the connection or the protocol fails.
 func (s *session) read(report func(message), m *machine) error {
 	buf := make([]byte, maxMessageLen)
+	from := bufio.NewReaderSize(s.conn, maxMessageLen)
 	var cache attributeCache
 	for {
 		var deadline time.Time
@@ -112,7 +114,7 @@ func (s *session) read(report func(message), m *machine) error {
 		if err := s.conn.SetReadDeadline(deadline); err != nil {
 			return err
 		}
-		kind, body, err := readMessage(s.conn, buf)
+		kind, body, err := readMessage(from, buf)
 		if isTimeout(err) {
 			return &notification{code: errHoldTimer, text: fmt.Sprintf("hold timer: nothing heard for %s", s.hold)}
 		}
