@@ -55,7 +55,7 @@ func (o origins) judge(as uint32) bgp.Refusal {
 
 // segment is who may announce what of a segment.
 type segment struct {
-	nodes    []string
+	nodes    map[string]struct{}
 	members  origins
 	gateways []netip.Addr // that are everywhere
 }
@@ -109,8 +109,9 @@ func (r *Routes) allow(p netip.Prefix, as uint32, otherwise bgp.Refusal) {
 }
 
 func (r *Routes) addSegment(f *fabric.Fabric, s fabric.Segment) {
-	own := &segment{nodes: s.Nodes, members: origins{refuse: OutsideSegment}}
+	own := &segment{nodes: make(map[string]struct{}, len(s.Nodes)), members: origins{refuse: OutsideSegment}}
 	for _, name := range s.Nodes {
+		own.nodes[name] = struct{}{}
 		if n, ok := f.Node(name); ok {
 			own.members.ases = append(own.members.ases, n.ASN)
 		}
@@ -233,10 +234,10 @@ func (r *Routes) vtep(a netip.Addr, vni, origin uint32) bgp.Refusal {
 		return ""
 	}
 	s, ok := r.vnis[vni]
-	switch {
-	case !ok:
+	if !ok {
 		return UnknownSegment
-	case !slices.Contains(s.nodes, n.Name):
+	}
+	if _, takesPart := s.nodes[n.Name]; !takesPart {
 		return OutsideSegment
 	}
 	return ""
