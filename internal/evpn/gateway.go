@@ -126,8 +126,11 @@ func (t *Table) change(s *segment, config dataplane.Segment) {
 // hostRoute returns the host prefix that an originated route's address is
 // announced as to those who are not on the segment.
 func (t *Table) hostRoute(key originKey) (netip.Prefix, bool) {
+	if key.mac.IsZero() || !key.address.IsValid() {
+		return netip.Prefix{}, false
+	}
 	s, ok := t.segments[key.vni]
-	if !ok || key.mac.IsZero() || !key.address.IsValid() {
+	if !ok {
 		return netip.Prefix{}, false
 	}
 	gateway := s.config.Gateway

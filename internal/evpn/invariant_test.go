@@ -87,6 +87,17 @@ func (r *rig) check() {
 	if routes != len(r.originated) || routes != len(r.told) {
 		r.Fatalf("%d routes should be told, %d are meant and %d told: %v", routes, len(r.originated), len(r.told), r.told)
 	}
+	gaps := 0
+	for at, o := range r.order {
+		if o.wire == nil {
+			gaps++
+		} else if held := r.originated[o.key]; held.wire != o.wire || held.at != at {
+			r.Fatalf("route %d is %v, %v is held at %d", at, o.key, held.route, held.at)
+		}
+	}
+	if gaps != r.gaps || len(r.order)-gaps != routes {
+		r.Fatalf("%d routes in order with %d gaps, want %d with %d", len(r.order), gaps, routes, r.gaps)
+	}
 	if frozen != len(r.frozen) {
 		r.Fatalf("%d are frozen, %d wait for it to end", frozen, len(r.frozen))
 	}

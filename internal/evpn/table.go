@@ -7,6 +7,7 @@ package evpn
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"frond/internal/bgp"
@@ -36,6 +37,8 @@ type Table struct {
 	reachable func(netip.Addr) bool
 
 	originated map[originKey]origin
+	order      []ordered
+	gaps       int // in order
 	news       Changes
 	touched    touched
 	frozen     []thawing // in the order of time
@@ -64,6 +67,14 @@ type originKey struct {
 type origin struct {
 	route Route
 	wire  *bgp.EVPNRoute
+	at    int // in order
+}
+
+// ordered is an originated route in the order in which they came: who is handed
+// all of them sees by that what is new.
+type ordered struct {
+	key  originKey
+	wire *bgp.EVPNRoute // nil: it was retracted
 }
 
 // New returns an empty table.
@@ -89,13 +100,20 @@ func (t *Table) Changes() Changes {
 	return c
 }
 
-// Originated returns the whole set of routes that this node originates, in no
-// order.
+// Originated returns the whole set of routes that this node originates: those of
+// EVPN in the order in which they came, and host routes.
 func (t *Table) Originated() []bgp.Route {
 	routes := make([]bgp.Route, 0, len(t.originated))
-	for key, o := range t.originated {
-		routes = append(routes, bgp.Route{EVPN: o.wire})
-		if prefix, ok := t.hostRoute(key); ok {
+	for _, o := range t.order {
+		if o.wire != nil {
+			routes = append(routes, bgp.Route{EVPN: o.wire})
+		}
+	}
+	for _, o := range t.order {
+		if o.wire == nil {
+			continue
+		}
+		if prefix, ok := t.hostRoute(o.key); ok {
 			routes = append(routes, bgp.Route{Prefix: prefix})
 		}
 	}
@@ -105,18 +123,40 @@ func (t *Table) Originated() []bgp.Route {
 // originate makes the node tell a route, in place of the one that it told by
 // that key before.
 func (t *Table) originate(key originKey, route Route) {
-	if before, ok := t.originated[key]; ok && before.route == route {
+	before, ok := t.originated[key]
+	if ok && before.route == route {
 		return
 	}
+	if ok {
+		t.outOfOrder(before.at)
+	}
 	wire := route.Encode()
-	t.originated[key] = origin{route, &wire}
+	t.originated[key] = origin{route, &wire, len(t.order)}
+	t.order = append(t.order, ordered{key, &wire})
 	t.news.Routes = true
 }
 
 func (t *Table) retract(key originKey) {
-	if _, ok := t.originated[key]; ok {
+	if o, ok := t.originated[key]; ok {
+		t.outOfOrder(o.at)
 		delete(t.originated, key)
 		t.news.Routes = true
+	}
+}
+
+// outOfOrder drops a route from the order, and closes the gaps when most of it
+// are such.
+func (t *Table) outOfOrder(at int) {
+	t.order[at].wire = nil
+	if t.gaps++; t.gaps <= len(t.order)/2 {
+		return
+	}
+	t.order = slices.DeleteFunc(t.order, func(o ordered) bool { return o.wire == nil })
+	t.gaps = 0
+	for at, o := range t.order {
+		left := t.originated[o.key]
+		left.at = at
+		t.originated[o.key] = left
 	}
 }
 

@@ -2,6 +2,7 @@ package native
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -54,6 +55,10 @@ func TestOriginatedEVPNRoutes(t *testing.T) {
 		{"the same", []seam.Route{b, a}, nil, nil},
 		{"equal ones", []seam.Route{route("a", 1), route("b", 1)}, nil, nil},
 		{"the first again", []seam.Route{a, b}, nil, nil},
+		{"one more", []seam.Route{a, b, route("d", 1)}, []string{"\x03\x01d"}, nil},
+		{"without it", []seam.Route{a, b}, nil, []string{"\x03\x01d"}},
+		{"the first once more", []seam.Route{a, b, route("a", 1)}, nil, nil},
+		{"and as it was", []seam.Route{a, b}, nil, nil},
 		{"other attributes", []seam.Route{route("a", 2), b}, []string{"\x03\x01a"}, nil},
 		{"one for another", []seam.Route{b, route("c", 1)}, []string{"\x03\x01c"}, []string{"\x03\x01a"}},
 		{"twice", []seam.Route{b, b, route("b", 1)}, nil, []string{"\x03\x01c"}},
@@ -80,6 +85,44 @@ func TestOriginatedEVPNRoutes(t *testing.T) {
 	}
 	if len(o.pending.routes) > 0 {
 		t.Error("its own routes are told to the node itself")
+	}
+}
+
+// Whatever sets follow each other, the routes of the last one are originated.
+func TestOriginatedEVPNRoutesAtRandom(t *testing.T) {
+	o := newOwner(t)
+	random := rand.New(rand.NewPCG(1, 2))
+	route := func() seam.Route {
+		return seam.Route{EVPN: &seam.EVPNRoute{
+			NLRI: "\x03\x01" + string(rune('a'+random.IntN(6))), NextHop: netip.MustParseAddr("10.0.0.1"), ExtendedCommunities: []uint64{random.Uint64N(2)},
+		}}
+	}
+	var routes []seam.Route
+	for step := range 20000 {
+		routes = slices.Clone(routes)
+		switch at := random.IntN(len(routes) + 1); {
+		case len(routes) < 8 && random.IntN(2) == 0:
+			routes = slices.Insert(routes, at, route())
+		case at < len(routes) && random.IntN(4) == 0:
+			routes[at], routes[0] = routes[0], routes[at]
+		case at < len(routes):
+			routes = slices.Delete(routes, at, at+1)
+		}
+		o.originate(routes)
+		want := map[string]bool{}
+		for _, r := range routes {
+			want[evpnKey(r.EVPN.NLRI)] = true
+		}
+		for key := range want {
+			if e := o.evpn.entries[key]; e == nil || e.local == nil {
+				t.Fatalf("step %d: %q is not originated", step, key)
+			}
+		}
+		for key, e := range o.evpn.entries {
+			if e.local != nil && !want[key] {
+				t.Fatalf("step %d: %q is originated still", step, key)
+			}
+		}
 	}
 }
 

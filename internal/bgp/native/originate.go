@@ -13,6 +13,7 @@ type originated struct {
 	unicast    map[unicastKey]*attributes
 	routes     map[netip.Prefix]struct{}
 	evpn       map[string]*evpnOrigin          // by key
+	handed     []*seam.EVPNRoute               // the same, in the order in which they were handed over
 	sources    map[*seam.EVPNRoute]*evpnOrigin // the same
 	generation uint64                          // counts the sets that were handed over
 	shared     map[attributesKey]*attributes
@@ -22,7 +23,8 @@ type originated struct {
 type evpnOrigin struct {
 	route      *seam.EVPNRoute // as it was handed over last
 	attrs      *attributes
-	generation uint64 // of the last set that held it
+	generation uint64 // of the last set that held it, as far as that was looked at
+	at         int    // where in that
 }
 
 // originate makes the node's own routes exactly those.
@@ -97,30 +99,38 @@ func sequenceOf(communities []byte) uint32 {
 }
 
 // originateEVPN is called for every MAC that comes or goes, with all that
-// there are: a route that was handed over before is known by its address.
+// there are: a route that was handed over before is known by its address, and
+// those before the first that is another one need not be looked at.
 func (s *Speaker) originateEVPN(routes []seam.Route) {
 	l := &s.local
 	if l.evpn == nil {
 		l.evpn, l.sources = make(map[string]*evpnOrigin), make(map[*seam.EVPNRoute]*evpnOrigin)
 	}
-	l.generation++
-	current := 0
+	handed := make([]*seam.EVPNRoute, 0, len(routes))
+	same := 0
 	for _, r := range routes {
 		if r.EVPN == nil {
 			continue
 		}
-		origin, known := l.sources[r.EVPN]
-		if !known {
-			origin = s.originateRoute(r.EVPN)
+		if at := len(handed); same == at && at < len(l.handed) && l.handed[at] == r.EVPN {
+			same++
 		}
-		if origin.generation != l.generation {
-			origin.generation = l.generation
-			current++
-		}
+		handed = append(handed, r.EVPN)
 	}
-	if current == len(l.evpn) {
-		return
+	l.handed = handed
+	l.generation++
+	if same+s.hold(same, len(handed)) != len(l.evpn) {
+		s.hold(0, same)
+		s.dropOthers()
 	}
+	if len(handed) != len(l.evpn) {
+		l.handed = nil // one was there twice: places tell nothing
+	}
+}
+
+// dropOthers takes back the routes that are of an earlier generation.
+func (s *Speaker) dropOthers() {
+	l := &s.local
 	for key, origin := range l.evpn {
 		if origin.generation != l.generation {
 			delete(l.evpn, key)
@@ -130,13 +140,34 @@ func (s *Speaker) originateEVPN(routes []seam.Route) {
 	}
 }
 
+// hold marks some of the routes that were handed over as those of the present
+// generation, and returns how many there are that were not held before these.
+func (s *Speaker) hold(from, to int) (more int) {
+	l := &s.local
+	for i, r := range l.handed[from:to] {
+		origin, known := l.sources[r]
+		if !known {
+			origin = s.originateRoute(r)
+		}
+		if origin.generation == l.generation {
+			continue
+		}
+		origin.generation = l.generation
+		if origin.at >= from {
+			origin.at = from + i
+			more++
+		}
+	}
+	return more
+}
+
 // originateRoute takes in a route that may be new, or an old one anew.
 func (s *Speaker) originateRoute(route *seam.EVPNRoute) *evpnOrigin {
 	l := &s.local
 	key := evpnKey(route.NLRI)
 	origin, known := l.evpn[key]
 	if !known {
-		origin = &evpnOrigin{}
+		origin = &evpnOrigin{at: len(l.handed)}
 		l.evpn[key] = origin
 	}
 	if !known || !sameEVPN(*origin.route, *route) {
