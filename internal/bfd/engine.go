@@ -189,7 +189,7 @@ func (e *engine) work(now time.Time) (next time.Time) {
 		due := w.session.deadline()
 		if !due.IsZero() && !now.Before(due) {
 			w.expire(now)
-			if p, due := w.transmit(now); due {
+			if p, ok := w.transmit(now); ok {
 				e.send(w, p, now)
 			}
 			e.tell(w, now)
