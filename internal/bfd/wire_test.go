@@ -269,9 +269,8 @@ func TestWireGarbage(t *testing.T) {
 		}
 	}
 	b.flood(t, hopLimit, [][]byte{spoofed}, 1)
-	if st := a.await(t, "down"); st.Flaps != 1 {
-		t.Errorf("a %+v: the spoofed packet was none, so the test shows nothing", st)
-	}
+	// Else the test shows nothing. It may be up again before it is told of as down.
+	await(t, a.Client, "the end that a spoofed packet makes", func(st State) bool { return st.Flaps == 1 })
 }
 
 // flood sends count packets from n's port to its peer.
