@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -20,6 +21,9 @@ func labCrowdCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if size < 1 {
+				return usageError{errors.New("--size: want at least 1")}
+			}
 			f, err := fabric.Load(document)
 			if err != nil {
 				return err
