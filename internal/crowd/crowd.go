@@ -7,6 +7,7 @@ package crowd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -90,7 +91,10 @@ func (c *crowd) run(ctx context.Context, group *errgroup.Group, links <-chan dat
 		select {
 		case <-ctx.Done():
 			return nil
-		case event := <-links:
+		case event, ok := <-links:
+			if !ok {
+				return deaf(ctx)
+			}
 			if changed, ok := event.(dataplane.LinksChanged); ok && !c.speaking {
 				c.begin(ctx, group, changed.Links)
 			}
@@ -101,6 +105,14 @@ func (c *crowd) run(ctx context.Context, group *errgroup.Group, links <-chan dat
 			c.count(whole)
 		}
 	}
+}
+
+// deaf is the error of no longer hearing the kernel, unless all is over anyway.
+func deaf(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("the kernel no longer tells of its links")
 }
 
 // begin has all leafs speak, once all ports can.

@@ -3,6 +3,7 @@ package versus
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -156,6 +157,10 @@ func (f *Fabric) knowsLeafs(ctx context.Context) (bool, error) {
 		err = ns.Do(func() error {
 			for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 				routes, err := netlink.RouteList(nil, family)
+				if errors.Is(err, netlink.ErrDumpInterrupted) {
+					missing = true // they change still
+					return nil
+				}
 				if err != nil {
 					return fmt.Errorf("read the routes of %s: %w", spine, err)
 				}
